@@ -1,0 +1,120 @@
+package celauthz
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
+
+	"github.com/caddymcp/gateway/internal/cfutil"
+)
+
+// UnmarshalCaddyfile sets up the handler from Caddyfile tokens:
+//
+//	mcp_authorize [<matcher>] {
+//	    allow | deny | require <cel>
+//	    allow | deny | require {
+//	        name              <name>
+//	        match_expressions <cel>...
+//	    }
+//	    on_deny  hide | forbid
+//	    target   <name>
+//	    max_body <size>
+//	}
+//
+// Rules are compiled here already, so that a mistake is reported with its
+// line. docs/mcp_authorize.md explains the options, docs/rules.md the rules.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	directive := d.Token()
+	for d.NextBlock(0) {
+		if err := h.unmarshalOption(d); err != nil {
+			return err
+		}
+	}
+	if len(h.Rules) == 0 {
+		return cfutil.ErrAt(directive, errNoRules)
+	}
+	return nil
+}
+
+func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) error {
+	switch option := d.Val(); option {
+	case string(Allow), string(Deny), string(Require):
+		return h.unmarshalRule(d, Action(option))
+	case "on_deny":
+		if err := cfutil.OneArg(d, &h.OnDeny); err != nil {
+			return err
+		}
+		if h.OnDeny != OnDenyHide && h.OnDeny != OnDenyForbid {
+			return d.Errf("on_deny is hide or forbid, not %q", h.OnDeny)
+		}
+		return nil
+	case "target":
+		return cfutil.OneArg(d, &h.Target)
+	case "max_body":
+		var text string
+		if err := cfutil.OneArg(d, &text); err != nil {
+			return err
+		}
+		size, err := humanize.ParseBytes(text)
+		if err != nil || size == 0 || size > maxMaxBody {
+			return d.Errf("max_body must be a size between 1B and 256MiB, not %q", text)
+		}
+		h.MaxBody = int64(size) //nolint:gosec // bounded above
+		return nil
+	default:
+		return d.Errf("unrecognized option %q of mcp_authorize", option)
+	}
+}
+
+func (h *Handler) unmarshalRule(d *caddyfile.Dispenser, action Action) error {
+	start := d.Token()
+	rule := &Rule{Action: action}
+	// an expression need not be quoted as a whole; its own quotes stay then
+	switch raw := d.RemainingArgsRaw(); len(raw) {
+	case 0:
+		for nesting := d.Nesting(); d.NextBlock(nesting); {
+			if err := rule.unmarshalOption(d); err != nil {
+				return err
+			}
+		}
+	case 1:
+		rule.MatchExpressions = []string{d.Val()}
+	default:
+		rule.MatchExpressions = []string{strings.Join(raw, " ")}
+	}
+	if err := h.addRule(rule); err != nil {
+		return cfutil.ErrAt(start, err)
+	}
+	return nil
+}
+
+func (r *Rule) unmarshalOption(d *caddyfile.Dispenser) error {
+	switch option := d.Val(); option {
+	case "name":
+		return cfutil.OneArg(d, &r.Name)
+	case "match_expressions":
+		return cfutil.Args(d, &r.MatchExpressions)
+	default:
+		return d.Errf("unrecognized option %q of %s", option, r.Action)
+	}
+}
+
+// addRule compiles the rule, for the sake of the error. Rules with
+// placeholders can only be compiled when the configuration loads.
+func (h *Handler) addRule(rule *Rule) error {
+	h.Rules = append(h.Rules, rule)
+	names, err := ruleNames(h.Rules)
+	if err != nil || slices.ContainsFunc(rule.MatchExpressions, cfutil.HasPlaceholder) {
+		return err
+	}
+	return new(policy).add(names[len(names)-1], rule)
+}
+
+// Interface guard
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

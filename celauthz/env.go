@@ -1,0 +1,249 @@
+package celauthz
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/ext"
+
+	"github.com/caddymcp/gateway/internal/mcpwire"
+)
+
+// Bounds of the expressions.
+const (
+	// maxExpressionSize bounds the text of one expression, in code points.
+	maxExpressionSize = 64 << 10
+	// costLimit bounds the work of one evaluation, in CEL cost units: about
+	// ten milliseconds, and ten thousand times what an ordinary rule takes.
+	costLimit = 100_000
+	// interruptEvery is how many steps of a loop pass between two looks at
+	// the deadline.
+	interruptEvery = 100
+)
+
+// reads is a set of the things an expression depends on.
+type reads uint16
+
+// What a question can leave open. Everything else (claims, request, time) is
+// always known.
+const (
+	readsMethod reads = 1 << iota
+	readsArguments
+	readsTool
+	readsPrompt
+	readsResource
+	readsTask
+
+	readsTarget = readsTool | readsPrompt | readsResource | readsTask
+)
+
+// kindReads is the bit of a kind of target.
+func kindReads(kind mcpwire.TargetKind) reads {
+	switch kind {
+	case mcpwire.Tool:
+		return readsTool
+	case mcpwire.Prompt:
+		return readsPrompt
+	case mcpwire.Resource:
+		return readsResource
+	case mcpwire.Task:
+		return readsTask
+	default:
+		return 0
+	}
+}
+
+// variable is one name an expression may use. Names are declared with their
+// dots, so that a misspelt field does not compile.
+type variable struct {
+	name string
+	typ  *cel.Type
+	// dependsOn is what an expression with it depends on.
+	dependsOn reads
+}
+
+var variables = []variable{
+	{"jwt", cel.MapType(cel.StringType, cel.DynType), 0},
+	{"scopes", cel.ListType(cel.StringType), 0},
+	{"mcp.method", cel.StringType, readsMethod},
+	{"mcp.version", cel.StringType, 0},
+	{"mcp.tool.name", cel.StringType, readsTool},
+	{"mcp.tool.target", cel.StringType, readsTool},
+	{"mcp.tool.arguments", cel.MapType(cel.StringType, cel.DynType), readsTool | readsArguments},
+	{"mcp.prompt.name", cel.StringType, readsPrompt},
+	{"mcp.prompt.target", cel.StringType, readsPrompt},
+	{"mcp.prompt.arguments", cel.MapType(cel.StringType, cel.DynType), readsPrompt | readsArguments},
+	{"mcp.resource.uri", cel.StringType, readsResource},
+	{"mcp.resource.name", cel.StringType, readsResource},
+	{"mcp.resource.target", cel.StringType, readsResource},
+	{"mcp.task.id", cel.StringType, readsTask},
+	{"mcp.task.name", cel.StringType, readsTask},
+	{"mcp.task.target", cel.StringType, readsTask},
+	{"request.method", cel.StringType, 0},
+	{"request.scheme", cel.StringType, 0},
+	{"request.host", cel.StringType, 0},
+	{"request.path", cel.StringType, 0},
+	{"request.uri", cel.StringType, 0},
+	{"request.query", cel.MapType(cel.StringType, cel.ListType(cel.StringType)), 0},
+	{"request.headers", cel.MapType(cel.StringType, cel.StringType), 0},
+	{"source.address", cel.StringType, 0},
+	{"source.port", cel.IntType, 0},
+	{"now", cel.TimestampType, 0},
+}
+
+// dependencies maps variable names to what they stand for.
+var dependencies = func() map[string]reads {
+	m := make(map[string]reads, len(variables))
+	for _, v := range variables {
+		m[v.name] = v.dependsOn
+	}
+	return m
+}()
+
+// Patterns of what a question leaves open, for partial evaluation. They are
+// shared and never changed.
+var (
+	openArguments        = patterns(readsArguments)
+	openTargets          = patterns(readsTarget)
+	openTargetsAndMethod = patterns(readsTarget | readsMethod)
+)
+
+func patterns(open reads) []*cel.AttributePatternType {
+	var list []*cel.AttributePatternType
+	for _, v := range variables {
+		if v.dependsOn&open != 0 {
+			list = append(list, cel.AttributePattern(v.name))
+		}
+	}
+	return list
+}
+
+// environment is the CEL environment of all rules. It holds declarations
+// only and never changes, so every configuration uses the same one.
+var environment = sync.OnceValues(func() (*cel.Env, error) {
+	options := []cel.EnvOption{
+		cel.CustomTypeAdapter(jsonAdapter{types.DefaultTypeAdapter}),
+		cel.ParserExpressionSizeLimit(maxExpressionSize),
+		cel.CrossTypeNumericComparisons(true),
+		cel.OptionalTypes(),
+		ext.Strings(),
+		ext.Lists(),
+		ext.Sets(),
+		ext.Math(),
+		ext.Encoders(),
+		ext.Regex(),
+		ext.Network(),
+	}
+	for _, v := range variables {
+		options = append(options, cel.Variable(v.name, v.typ))
+	}
+	return cel.NewEnv(options...)
+})
+
+// jsonAdapter brings decoded JSON into CEL without copying it. A number that
+// cannot be held exactly becomes an error where it is read.
+type jsonAdapter struct{ types.Adapter }
+
+// NativeToValue implements types.Adapter.
+func (a jsonAdapter) NativeToValue(value any) ref.Val {
+	switch v := value.(type) {
+	case mcpwire.InexactNumber:
+		return types.NewErr("the number cannot be held exactly")
+	case map[string]any:
+		return types.NewStringInterfaceMap(a, v)
+	case []any:
+		return types.NewDynamicList(a, v)
+	default:
+		return a.Adapter.NativeToValue(value)
+	}
+}
+
+// compileError is one thing wrong with an expression.
+type compileError struct {
+	line, column int
+	message      string
+}
+
+func (e compileError) Error() string {
+	return fmt.Sprintf("line %d, column %d: %s", e.line, e.column, e.message)
+}
+
+// compile parses and checks an expression, which must be boolean as far as
+// that can be known.
+func compile(expression string) (*cel.Ast, error) {
+	env, err := environment()
+	if err != nil {
+		return nil, err
+	}
+	ast, issues := env.Compile(expression)
+	if issues.Err() != nil {
+		return nil, explainIssues(expression, issues)
+	}
+	if t := ast.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
+		return nil, compileError{1, 1, fmt.Sprintf("must be true or false, but is %s", t)}
+	}
+	return ast, nil
+}
+
+func explainIssues(expression string, issues *cel.Issues) error {
+	var list []error
+	for _, issue := range issues.Errors() {
+		line, column := issue.Location.Line(), issue.Location.Column()+1
+		list = append(list, compileError{line, column, explainMessage(expression, issue.Message, line, column)})
+	}
+	if len(list) == 0 {
+		return issues.Err()
+	}
+	return errors.Join(list...)
+}
+
+var (
+	undeclared = regexp.MustCompile(`^undeclared reference to '([a-z]+)'`)
+	dottedName = regexp.MustCompile(`[\p{L}_][\p{L}\p{N}_]*(?:\.[\p{L}_][\p{L}\p{N}_]*)*`)
+)
+
+// explainMessage names the fields there are when one was misspelt: the
+// library only sees that their common root is not a variable.
+func explainMessage(expression, message string, line, column int) string {
+	match := undeclared.FindStringSubmatch(message)
+	if match == nil {
+		return message
+	}
+	root := match[1]
+	var fields []string
+	for _, v := range variables {
+		if strings.HasPrefix(v.name, root+".") {
+			fields = append(fields, v.name)
+		}
+	}
+	written := root
+	if lines := strings.Split(expression, "\n"); line >= 1 && line <= len(lines) {
+		for _, name := range dottedName.FindAllString(lines[line-1], -1) {
+			if isDeclared(name) || !strings.HasPrefix(name+".", root+".") {
+				continue
+			}
+			written = name
+			break
+		}
+	}
+	if len(fields) == 0 {
+		return fmt.Sprintf("undeclared reference to %q", written)
+	}
+	return fmt.Sprintf("undeclared reference to %q; there are %s", written, strings.Join(fields, ", "))
+}
+
+// isDeclared reports whether a dotted name starts with a variable.
+func isDeclared(name string) bool {
+	for _, v := range variables {
+		if name == v.name || strings.HasPrefix(name, v.name+".") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,180 @@
+package celauthz
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/caddymcp/gateway/internal/mcpwire"
+)
+
+// caller is what does not change while one request is judged.
+type caller struct {
+	claims  map[string]any
+	request *http.Request
+	scheme  string
+	// address and port of the client, trusted proxies honoured.
+	address string
+	port    int64
+	version string
+	// target is the configured name of the server behind.
+	target string
+	now    time.Time
+
+	scopes  []string
+	headers map[string]string
+}
+
+// subject is the operation a question is about.
+type subject struct {
+	method string
+	kind   mcpwire.TargetKind
+	name   string
+	// rawArguments are decoded when a rule reads them.
+	rawArguments jsontext.Value
+	arguments    any
+}
+
+// activation gives an expression its variables. It is built once a question
+// and computes a value only when a rule asks for it.
+type activation struct {
+	*caller
+	*subject
+	// openReads and open say what the question leaves open.
+	openReads reads
+	open      []*cel.AttributePatternType
+}
+
+// noArguments stands for a call without arguments.
+var noArguments = map[string]any{}
+
+// ResolveName implements cel.Activation. A name that belongs to a target of
+// another kind is not found, which is an error in the expression.
+func (a *activation) ResolveName(name string) (any, bool) {
+	if rest, ok := strings.CutPrefix(name, "mcp."); ok {
+		return a.resolveMCP(rest)
+	}
+	switch name {
+	case "jwt":
+		if a.claims == nil {
+			return noArguments, true
+		}
+		return a.claims, true
+	case "scopes":
+		return a.scopeList(), true
+	case "now":
+		return a.now, true
+	case "request.method":
+		return a.request.Method, true
+	case "request.scheme":
+		return a.scheme, true
+	case "request.host":
+		return a.request.Host, true
+	case "request.path":
+		return a.request.URL.Path, true
+	case "request.uri":
+		return a.request.URL.RequestURI(), true
+	case "request.query":
+		return map[string][]string(a.request.URL.Query()), true
+	case "request.headers":
+		return a.headerMap(), true
+	case "source.address":
+		return a.address, true
+	case "source.port":
+		return a.port, true
+	default:
+		return nil, false
+	}
+}
+
+func (a *activation) resolveMCP(name string) (any, bool) {
+	switch name {
+	case "method":
+		return a.method, true
+	case "version":
+		return a.version, true
+	}
+	kind, field, _ := strings.Cut(name, ".")
+	if a.kind == mcpwire.NoTarget || kind != a.kind.String() {
+		return nil, false
+	}
+	switch field {
+	case "name", "uri", "id":
+		return a.name, true
+	case "target":
+		return a.target, true
+	case "arguments":
+		return a.argumentMap(), true
+	default:
+		return nil, false
+	}
+}
+
+// Parent implements cel.Activation.
+func (a *activation) Parent() cel.Activation { return nil }
+
+// UnknownAttributePatterns implements cel.PartialActivation.
+func (a *activation) UnknownAttributePatterns() []*cel.AttributePatternType { return a.open }
+
+// AsPartialActivation tells the interpreter which activations are partial.
+func (a *activation) AsPartialActivation() (cel.PartialActivation, bool) {
+	return a, len(a.open) > 0
+}
+
+func (s *subject) argumentMap() any {
+	if s.arguments != nil {
+		return s.arguments
+	}
+	s.arguments = noArguments
+	if s.rawArguments != nil {
+		decoded, err := mcpwire.Decode(s.rawArguments)
+		if err != nil {
+			s.arguments = types.NewErr("arguments cannot be read")
+		} else {
+			s.arguments = decoded
+		}
+	}
+	return s.arguments
+}
+
+// scopeList are the granted scopes: the claim scope (RFC 8693 section 4.2)
+// or scp, as a text with blanks or as a list.
+func (c *caller) scopeList() []string {
+	if c.scopes == nil {
+		c.scopes = scopesOf(c.claims)
+	}
+	return c.scopes
+}
+
+func scopesOf(claims map[string]any) []string {
+	scopes := []string{}
+	claim, ok := claims["scope"]
+	if !ok {
+		claim = claims["scp"]
+	}
+	switch v := claim.(type) {
+	case string:
+		scopes = append(scopes, strings.Fields(v)...)
+	case []any:
+		for _, element := range v {
+			if text, ok := element.(string); ok {
+				scopes = append(scopes, text)
+			}
+		}
+	}
+	return scopes
+}
+
+func (c *caller) headerMap() map[string]string {
+	if c.headers == nil {
+		c.headers = make(map[string]string, len(c.request.Header))
+		for name, values := range c.request.Header {
+			c.headers[strings.ToLower(name)] = strings.Join(values, ", ")
+		}
+	}
+	return c.headers
+}

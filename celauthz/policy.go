@@ -1,0 +1,270 @@
+package celauthz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"cel.dev/cel-go/cel"
+
+	"github.com/caddymcp/gateway/internal/mcpwire"
+)
+
+// decisionDeadline bounds one decision, all rules together. The cost limit
+// stops a single expression long before; this stops many of them.
+const decisionDeadline = 500 * time.Millisecond
+
+// Action is what a rule does when it applies.
+type Action string
+
+// The actions.
+const (
+	Allow   Action = "allow"
+	Deny    Action = "deny"
+	Require Action = "require"
+)
+
+// DefaultRule is the rule that decided when none did.
+const DefaultRule = "default"
+
+// Rule is one rule of the configuration.
+type Rule struct {
+	// Name appears in logs and answers. Default: the action and its number,
+	// `allow#1`.
+	Name string `json:"name,omitempty"`
+
+	// `allow`, `deny` or `require`.
+	Action Action `json:"action"`
+
+	// CEL expressions. Any of them is enough for allow and deny, all of
+	// them are needed for require.
+	MatchExpressions []string `json:"match_expressions"`
+}
+
+// policy is a compiled set of rules. It never changes.
+type policy struct {
+	denies, requires []clause
+	allows           []allowClause
+	// loops: some rule iterates, so decisions need a deadline.
+	loops bool
+}
+
+// clause is one part of a deny or a require, with the rule it is from.
+type clause struct {
+	rule string
+	part *part
+}
+
+// allowClause is one expression of an allow: as a whole for calls, and the
+// operands of its && for questions that leave something open.
+type allowClause struct {
+	rule  string
+	whole *part
+	parts []*part
+}
+
+var errNoRules = errors.New("mcp_authorize needs at least one rule: allow, deny or require")
+
+// compilePolicy compiles the rules. The error names the rule and says where
+// in the expression it is wrong.
+func compilePolicy(rules []*Rule) (*policy, error) {
+	if len(rules) == 0 {
+		return nil, errNoRules
+	}
+	names, err := ruleNames(rules)
+	if err != nil {
+		return nil, err
+	}
+	p := new(policy)
+	for i, rule := range rules {
+		if err := p.add(names[i], rule); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// ruleNames gives every rule a name of its own.
+func ruleNames(rules []*Rule) ([]string, error) {
+	names := make([]string, 0, len(rules))
+	numbers := make(map[Action]int)
+	taken := map[string]bool{DefaultRule: true}
+	for _, rule := range rules {
+		if rule == nil {
+			return nil, errors.New("a rule is null")
+		}
+		numbers[rule.Action]++
+		name := rule.Name
+		if name == "" {
+			name = fmt.Sprintf("%s#%d", rule.Action, numbers[rule.Action])
+		}
+		if taken[name] {
+			return nil, fmt.Errorf("rule name %q is taken", name)
+		}
+		taken[name] = true
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// add compiles one rule into the policy.
+func (p *policy) add(name string, rule *Rule) error {
+	if err := p.addParts(name, rule); err != nil {
+		return fmt.Errorf("rule %q: %w", name, err)
+	}
+	return nil
+}
+
+func (p *policy) addParts(name string, rule *Rule) error {
+	switch rule.Action {
+	case Allow, Deny, Require:
+	default:
+		return fmt.Errorf("unknown action %q; it is allow, deny or require", rule.Action)
+	}
+	if len(rule.MatchExpressions) == 0 {
+		return errors.New("has no expression")
+	}
+	for _, expression := range rule.MatchExpressions {
+		whole, parts, err := compileParts(expression, rule.Action)
+		if err != nil {
+			return err
+		}
+		for _, part := range parts {
+			p.loops = p.loops || part.loops
+		}
+		switch rule.Action {
+		case Allow:
+			p.allows = append(p.allows, allowClause{name, whole, parts})
+		case Deny:
+			for _, part := range parts {
+				p.denies = append(p.denies, clause{name, part})
+			}
+		case Require:
+			for _, part := range parts {
+				p.requires = append(p.requires, clause{name, part})
+			}
+		}
+	}
+	return nil
+}
+
+// decision is the answer to a question.
+type decision struct {
+	allowed bool
+	// rule is the one that decided.
+	rule string
+}
+
+// question is what is asked of a policy. Each kind of question leaves other
+// things open.
+type question uint8
+
+const (
+	// mayCall: may this call happen? Nothing is open.
+	mayCall question = iota
+	// isVisible: may this entry of a list be seen? Its arguments are open.
+	isVisible
+	// mayPass: may this request without a target pass? Every target is
+	// open, and for allow the method as well.
+	mayPass
+	// mayPassUnknown is mayPass for a method the specification does not
+	// know: an allow has to be true and to name mcp.method.
+	mayPassUnknown
+	// mayAnything: is there anything at all that this caller may do? The
+	// method is open for every rule.
+	mayAnything
+)
+
+// open is what a question leaves open for rules of an action.
+func (q question) open(act Action) (reads, []*cel.AttributePatternType) {
+	switch {
+	case q == mayCall:
+		return 0, nil
+	case q == isVisible:
+		return readsArguments, openArguments
+	case q == mayAnything, q == mayPass && act == Allow:
+		return readsTarget | readsMethod, openTargetsAndMethod
+	default:
+		return readsTarget, openTargets
+	}
+}
+
+// decide answers a question about a subject. Deny and require are asked
+// before allow; whatever goes wrong refuses.
+func (p *policy) decide(ctx context.Context, q question, who *caller, what *subject) decision {
+	if p.loops {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, decisionDeadline)
+		defer cancel()
+	}
+	a := activation{caller: who, subject: what}
+	a.openReads, a.open = q.open(Deny)
+	for _, c := range p.denies {
+		if !c.part.applies(q, what.kind) {
+			continue
+		}
+		if v := c.part.eval(ctx, &a); v == isTrue || v == isError {
+			return decision{false, c.rule}
+		}
+	}
+	for _, c := range p.requires {
+		if !c.part.applies(q, what.kind) {
+			continue
+		}
+		if v := c.part.eval(ctx, &a); v == isFalse || v == isError {
+			return decision{false, c.rule}
+		}
+	}
+	return p.grant(ctx, q, &a)
+}
+
+// grant looks for an allow.
+func (p *policy) grant(ctx context.Context, q question, a *activation) decision {
+	if len(p.allows) == 0 && q != mayPassUnknown {
+		return decision{true, DefaultRule}
+	}
+	a.openReads, a.open = q.open(Allow)
+	for i := range p.allows {
+		c := &p.allows[i]
+		if !c.whole.applies(q, a.kind) {
+			continue
+		}
+		if q == mayPassUnknown && c.whole.dependsOn&readsMethod == 0 {
+			continue
+		}
+		if c.grants(ctx, q, a) {
+			return decision{true, c.rule}
+		}
+	}
+	return decision{false, DefaultRule}
+}
+
+// grants reports whether an allow could become true. Its parts are judged
+// one by one, because an error beside something open can never become true,
+// and CEL would call the two together unknown.
+func (c *allowClause) grants(ctx context.Context, q question, a *activation) bool {
+	if q == mayCall {
+		return c.whole.eval(ctx, a) == isTrue
+	}
+	for _, part := range c.parts {
+		v := part.eval(ctx, a)
+		if v == isUnknown && q != mayPassUnknown {
+			continue
+		}
+		if v != isTrue {
+			return false
+		}
+	}
+	return true
+}
+
+// applies reports whether a part says anything about a question: one that
+// mentions only targets of another kind does not.
+func (p *part) applies(q question, kind mcpwire.TargetKind) bool {
+	targets := p.dependsOn & readsTarget
+	if targets == 0 || (q != mayCall && q != isVisible) {
+		return true
+	}
+	return targets&kindReads(kind) != 0
+}

@@ -1,0 +1,181 @@
+package celauthz
+
+import (
+	"context"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/caddymcp/gateway/internal/mcpwire"
+)
+
+// outcome is what becomes of a message.
+type outcome uint8
+
+const (
+	// allowed: it goes on.
+	allowed outcome = iota
+	// hopeless: there is nothing at all that this caller may do.
+	hopeless
+	// denied: a request or notification without a target, or one that gets
+	// no answer.
+	denied
+	// hidden: the target does not exist for this caller.
+	hidden
+	// refused: the caller sees the target, but may not use it like this.
+	refused
+	// unknownMethod: no rule allows a method the specification lacks.
+	unknownMethod
+)
+
+// judgement is the outcome and the rule that decided.
+type judgement struct {
+	outcome outcome
+	rule    string
+}
+
+// judge asks the policy all questions that a message raises. A message of
+// nil is a request without a body: GET or DELETE.
+func (p *policy) judge(ctx context.Context, who *caller, m *mcpwire.Message) judgement {
+	if m == nil {
+		m = &mcpwire.Message{Shape: mcpwire.Notification, Known: true}
+	}
+	if m.Kind != mcpwire.NoTarget && !m.ArgumentsOpen {
+		return p.judgeCall(ctx, who, m)
+	}
+
+	q := mayPass
+	if !m.Known {
+		q = mayPassUnknown
+	}
+	d := p.decide(ctx, q, who, &subject{method: m.Method})
+	if !d.allowed {
+		switch {
+		case p.isHopeless(ctx, who, m):
+			return judgement{hopeless, d.rule}
+		case !m.Known && m.Shape == mcpwire.Request:
+			return judgement{unknownMethod, d.rule}
+		default:
+			return judgement{denied, d.rule}
+		}
+	}
+	if m.Kind == mcpwire.NoTarget {
+		return judgement{allowed, d.rule}
+	}
+	// completion/complete: its ref is judged like an entry of a list
+	if d := p.visible(ctx, who, m.Kind, m.Target); !d.allowed {
+		return p.denial(m, hidden, d)
+	}
+	return judgement{allowed, d.rule}
+}
+
+// judgeCall judges a message about one target.
+func (p *policy) judgeCall(ctx context.Context, who *caller, m *mcpwire.Message) judgement {
+	what := &subject{method: m.Method, kind: m.Kind, rawArguments: m.Arguments}
+	d := p.decideNames(ctx, mayCall, who, what, m.Target)
+	switch {
+	case d.allowed:
+		return judgement{allowed, d.rule}
+	case p.isHopeless(ctx, who, m):
+		return judgement{hopeless, d.rule}
+	case !p.visible(ctx, who, m.Kind, m.Target).allowed:
+		return p.denial(m, hidden, d)
+	default:
+		return p.denial(m, refused, d)
+	}
+}
+
+// denial keeps what only a request can be answered with from the others.
+func (*policy) denial(m *mcpwire.Message, o outcome, d decision) judgement {
+	if m.Shape != mcpwire.Request {
+		o = denied
+	}
+	return judgement{o, d.rule}
+}
+
+// visible asks whether some call of a target could be allowed.
+func (p *policy) visible(ctx context.Context, who *caller, kind mcpwire.TargetKind, name string) decision {
+	what := &subject{method: kind.Call(), kind: kind}
+	return p.decideNames(ctx, isVisible, who, what, name)
+}
+
+// isHopeless asks whether nothing at all could be allowed.
+func (p *policy) isHopeless(ctx context.Context, who *caller, m *mcpwire.Message) bool {
+	return !p.decide(ctx, mayAnything, who, &subject{method: m.Method}).allowed
+}
+
+// decideNames decides about a target under each of the names a server might
+// take it for; one denial is enough.
+func (p *policy) decideNames(ctx context.Context, q question, who *caller, what *subject, name string) decision {
+	what.name = name
+	d := p.decide(ctx, q, who, what)
+	if !d.allowed || what.kind != mcpwire.Resource {
+		return d
+	}
+	if normal := normalURI(name); normal != name {
+		what.name = normal
+		return p.decide(ctx, q, who, what)
+	}
+	return d
+}
+
+// normalURI is the resource a server would reach with a URI once it has
+// decoded it and resolved its dot segments. Scheme and host compare without
+// case (RFC 3986 section 6.2.2). It takes any text, because servers do.
+func normalURI(uri string) string {
+	var prefix string
+	rest := uri
+	if scheme, after, ok := strings.Cut(rest, ":"); ok && !strings.ContainsAny(scheme, "/?#") {
+		prefix, rest = strings.ToLower(scheme)+":", after
+	}
+	if after, ok := strings.CutPrefix(rest, "//"); ok {
+		end := strings.IndexAny(after, `/\?#`)
+		if end < 0 {
+			end = len(after)
+		}
+		prefix, rest = prefix+"//"+strings.ToLower(after[:end]), after[end:]
+	}
+	var suffix string
+	if end := strings.IndexAny(rest, "?#"); end >= 0 {
+		rest, suffix = rest[:end], rest[end:]
+	}
+	// some servers decode twice, and take a backslash for a separator
+	decoded := strings.ReplaceAll(percentDecode(percentDecode(rest)), `\`, "/")
+	return prefix + cleanPath(decoded) + suffix
+}
+
+// cleanPath resolves dot segments and doubled slashes; a slash at the end
+// stays.
+func cleanPath(text string) string {
+	if text == "" {
+		return ""
+	}
+	cleaned := path.Clean(text)
+	if strings.HasPrefix(text, "/") {
+		// a rooted path has nothing above its root
+		cleaned = path.Clean("/" + text)
+	}
+	if strings.HasSuffix(text, "/") && !strings.HasSuffix(cleaned, "/") {
+		cleaned += "/"
+	}
+	return cleaned
+}
+
+// percentDecode decodes what can be decoded and leaves the rest.
+func percentDecode(text string) string {
+	if !strings.Contains(text, "%") {
+		return text
+	}
+	decoded := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		if text[i] == '%' && i+2 < len(text) {
+			if b, err := strconv.ParseUint(text[i+1:i+3], 16, 8); err == nil {
+				decoded = append(decoded, byte(b))
+				i += 2
+				continue
+			}
+		}
+		decoded = append(decoded, text[i])
+	}
+	return string(decoded)
+}

@@ -1,0 +1,174 @@
+package celauthz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+
+	"cel.dev/cel-go/cel"
+	celast "cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/types"
+)
+
+// verdict is what an expression says about a question.
+type verdict uint8
+
+const (
+	isFalse verdict = iota
+	isTrue
+	// isError: a missing claim, a wrong type, a bound that was hit.
+	isError
+	// isUnknown: it depends on something the question leaves open.
+	isUnknown
+)
+
+// part is an expression, or one of the parts that && or || join at its top:
+// the smallest thing that is judged by itself.
+type part struct {
+	// whole evaluates when nothing is open, partial when something is.
+	whole, partial cel.Program
+	// dependsOn is what the part reads.
+	dependsOn reads
+	// loops: it iterates, so its evaluation watches the deadline.
+	loops bool
+}
+
+// eval asks the part. It never panics, and whatever goes wrong is isError.
+func (p *part) eval(ctx context.Context, a *activation) (v verdict) {
+	defer func() {
+		if recover() != nil {
+			v = isError
+		}
+	}()
+	program := p.whole
+	if p.dependsOn&a.openReads != 0 {
+		program = p.partial
+	}
+	var (
+		out any
+		err error
+	)
+	if p.loops {
+		out, _, err = program.ContextEval(ctx, a)
+	} else {
+		out, _, err = program.Eval(a)
+	}
+	if err != nil {
+		return isError
+	}
+	switch value := out.(type) {
+	case types.Bool:
+		if value {
+			return isTrue
+		}
+		return isFalse
+	case *types.Unknown:
+		return isUnknown
+	default:
+		return isError
+	}
+}
+
+// splitter builds parts from one checked expression.
+type splitter struct {
+	env *cel.Env
+	ast *celast.AST
+}
+
+func newSplitter(expression string) (*splitter, error) {
+	checked, err := compile(expression)
+	if err != nil {
+		return nil, err
+	}
+	env, err := environment()
+	if err != nil {
+		return nil, err
+	}
+	return &splitter{env, checked.NativeRep()}, nil
+}
+
+// split builds one part for each operand of the operator at the top of the
+// expression, or one for all of it.
+func (s *splitter) split(operator string) ([]*part, error) {
+	var parts []*part
+	for _, operand := range operands(s.ast.Expr(), operator) {
+		p, err := s.build(operand)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, p)
+	}
+	return parts, nil
+}
+
+// operands flattens a && b && c.
+func operands(expr celast.Expr, operator string) []celast.Expr {
+	if expr.Kind() != celast.CallKind || expr.AsCall().FunctionName() != operator {
+		return []celast.Expr{expr}
+	}
+	var list []celast.Expr
+	for _, argument := range expr.AsCall().Args() {
+		list = append(list, operands(argument, operator)...)
+	}
+	return list
+}
+
+func (s *splitter) build(expr celast.Expr) (*part, error) {
+	p := new(part)
+	celast.PostOrderVisit(expr, celast.NewExprVisitor(func(e celast.Expr) {
+		if e.Kind() == celast.ComprehensionKind {
+			p.loops = true
+		}
+		if reference := s.ast.ReferenceMap()[e.ID()]; reference != nil {
+			p.dependsOn |= dependencies[reference.Name]
+		}
+	}))
+	sub := celast.NewCheckedAST(celast.NewAST(expr, s.ast.SourceInfo()), s.ast.TypeMap(), s.ast.ReferenceMap())
+	options := []cel.ProgramOption{cel.CostLimit(costLimit), cel.InterruptCheckFrequency(interruptEvery)}
+	var err error
+	if p.whole, err = s.env.PlanProgram(sub, append(options, cel.EvalOptions(cel.OptOptimize))...); err != nil {
+		return nil, err
+	}
+	if p.partial, err = s.env.PlanProgram(sub, append(options, cel.EvalOptions(cel.OptOptimize, cel.OptPartialEval))...); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+var errTwoKinds = errors.New("one part mentions targets of two kinds, and no operation has both: " +
+	"write them as two rules, or join them with || in a deny and with && in a require")
+
+// checkKinds refuses a part of a deny or require that could never be judged
+// as a whole.
+func checkKinds(parts []*part) error {
+	for _, p := range parts {
+		if bits.OnesCount16(uint16(p.dependsOn&readsTarget)) > 1 {
+			return errTwoKinds
+		}
+	}
+	return nil
+}
+
+// compileParts compiles an expression for an action.
+func compileParts(expression string, act Action) (whole *part, parts []*part, err error) {
+	s, err := newSplitter(expression)
+	if err != nil {
+		return nil, nil, err
+	}
+	operator := operators.LogicalAnd
+	if act == Deny {
+		operator = operators.LogicalOr
+	}
+	if parts, err = s.split(operator); err != nil {
+		return nil, nil, fmt.Errorf("cannot be planned: %w", err)
+	}
+	if act != Allow {
+		return nil, parts, checkKinds(parts)
+	}
+	if whole, err = s.build(s.ast.Expr()); err != nil {
+		return nil, nil, fmt.Errorf("cannot be planned: %w", err)
+	}
+	return whole, parts, nil
+}

@@ -1,0 +1,272 @@
+package mcpwire
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// MaxDepth is how deep objects and arrays of one JSON document may nest.
+// MCP messages and JSON schemas stay far below it; it bounds the stack and
+// the memory of everything that walks a document later.
+const MaxDepth = 128
+
+// maxIntegerDigits bounds the integers that are compared with their float
+// form. The largest float64 has 309 digits, so a longer integer is never
+// exact, and comparing it would only cost time.
+const maxIntegerDigits = 309
+
+// Errors of the strict JSON reading. Each one refuses the whole document.
+var (
+	ErrSyntax    = errors.New("not valid JSON")
+	ErrTooDeep   = fmt.Errorf("nested deeper than %d levels", MaxDepth)
+	ErrDuplicate = errors.New("duplicate member name")
+	ErrTrailing  = errors.New("data after the JSON value")
+)
+
+// InexactNumber is a JSON number that neither int64 nor float64 holds.
+// Whoever needs its value has to treat it as an error.
+type InexactNumber string
+
+// CheckDepth refuses documents that nest deeper than MaxDepth. It looks at
+// brackets outside strings only, so it runs before any parser and costs one
+// pass over the bytes and no memory.
+func CheckDepth(doc []byte) error {
+	depth, inString := 0, false
+	for i := 0; i < len(doc); i++ {
+		c := doc[i]
+		if inString {
+			switch c {
+			case '\\':
+				i++
+			case '"':
+				inString = false
+			}
+			continue
+		}
+		switch c {
+		case '"':
+			inString = true
+		case '{', '[':
+			if depth++; depth > MaxDepth {
+				return ErrTooDeep
+			}
+		case '}', ']':
+			depth--
+		}
+	}
+	return nil
+}
+
+// Object reads doc as exactly one JSON object and calls member for each of
+// its members in order, with the unquoted name and the raw value, which is
+// valid JSON throughout. The value aliases doc.
+func Object(doc []byte, member func(name string, value jsontext.Value) error) error {
+	var r ObjectReader
+	return r.Read(doc, member)
+}
+
+// ObjectReader reads objects, one after the other, with one decoder. Its
+// zero value is ready; it must not be used concurrently.
+type ObjectReader struct {
+	dec *jsontext.Decoder
+}
+
+// Read is Object with the decoder of r.
+func (r *ObjectReader) Read(doc []byte, member func(name string, value jsontext.Value) error) error {
+	if err := CheckDepth(doc); err != nil {
+		return err
+	}
+	return r.read(doc, member)
+}
+
+// read is Read for a value of a document whose depth has been checked.
+func (r *ObjectReader) read(doc []byte, member func(name string, value jsontext.Value) error) error {
+	// jsontext reads a bytes.Buffer in place instead of copying it.
+	if buf := bytes.NewBuffer(doc); r.dec == nil {
+		r.dec = jsontext.NewDecoder(buf)
+	} else {
+		r.dec.Reset(buf)
+	}
+	if r.dec.PeekKind() != '{' {
+		if _, err := r.dec.ReadToken(); err != nil {
+			return classify(err)
+		}
+		return fmt.Errorf("%w: not an object", ErrSyntax)
+	}
+	if _, err := r.dec.ReadToken(); err != nil {
+		return classify(err)
+	}
+	for r.dec.PeekKind() == '"' {
+		token, err := r.dec.ReadToken()
+		if err != nil {
+			return classify(err)
+		}
+		name := token.String()
+		value, err := r.dec.ReadValue()
+		if err != nil {
+			return classify(err)
+		}
+		if err := member(name, value); err != nil {
+			return err
+		}
+	}
+	if _, err := r.dec.ReadToken(); err != nil {
+		return classify(err)
+	}
+	return r.end()
+}
+
+// end refuses anything but white space after the value.
+func (r *ObjectReader) end() error {
+	if _, err := r.dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return ErrTrailing
+	}
+	return nil
+}
+
+// classify turns the errors of jsontext into the few kinds callers tell
+// apart, without echoing content of the document.
+func classify(err error) error {
+	var syntactic *jsontext.SyntacticError
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return ErrDuplicate
+	case errors.As(err, &syntactic):
+		return fmt.Errorf("%w at byte %d", ErrSyntax, syntactic.ByteOffset)
+	default:
+		return ErrSyntax
+	}
+}
+
+// String returns the text of a JSON string value, and false for any other
+// kind of value.
+func String(value jsontext.Value) (string, bool) {
+	if value.Kind() != '"' {
+		return "", false
+	}
+	text, err := jsontext.AppendUnquote(nil, []byte(value))
+	if err != nil {
+		return "", false
+	}
+	return string(text), true
+}
+
+// Decode turns a value that Object has validated into Go values: nil, bool,
+// string, int64, float64, InexactNumber, []any and map[string]any. Integers
+// that fit 64 bits are int64, every other number float64.
+func Decode(value jsontext.Value) (any, error) {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(value))
+	v, err := decodeNext(dec)
+	if err != nil {
+		return nil, classify(err)
+	}
+	return v, nil
+}
+
+func decodeNext(dec *jsontext.Decoder) (any, error) {
+	token, err := dec.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	switch token.Kind() {
+	case 'n':
+		return nil, nil
+	case 't':
+		return true, nil
+	case 'f':
+		return false, nil
+	case '"':
+		return token.String(), nil
+	case '0':
+		return decodeNumber(token.String()), nil
+	case '[':
+		list := []any{}
+		for dec.PeekKind() != ']' {
+			v, err := decodeNext(dec)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		_, err := dec.ReadToken()
+		return list, err
+	default:
+		object := map[string]any{}
+		for dec.PeekKind() != '}' {
+			name, err := dec.ReadToken()
+			if err != nil {
+				return nil, err
+			}
+			// the token is only valid until the next read
+			key := name.String()
+			v, err := decodeNext(dec)
+			if err != nil {
+				return nil, err
+			}
+			object[key] = v
+		}
+		_, err := dec.ReadToken()
+		return object, err
+	}
+}
+
+// decodeNumber returns int64, float64 or, where neither holds the number,
+// InexactNumber: a rule must not compare something the server does not see.
+func decodeNumber(text string) any {
+	if !strings.ContainsAny(text, ".eE") {
+		if i, err := strconv.ParseInt(text, 10, 64); err == nil {
+			return i
+		}
+		if len(text) > maxIntegerDigits {
+			return InexactNumber(text)
+		}
+		f, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return InexactNumber(text)
+		}
+		exact, ok := new(big.Int).SetString(text, 10)
+		if !ok {
+			return InexactNumber(text)
+		}
+		if held, _ := big.NewFloat(f).Int(nil); held.Cmp(exact) != 0 {
+			return InexactNumber(text)
+		}
+		return f
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return InexactNumber(text)
+	}
+	if mantissa, _, _ := strings.Cut(strings.ToLower(text), "e"); f == 0 && strings.ContainsAny(mantissa, "123456789") {
+		return InexactNumber(text)
+	}
+	return f
+}
+
+// Elements splits an array into its elements, at most limit of them. The
+// elements alias list.
+func Elements(list jsontext.Value, limit int) ([]jsontext.Value, error) {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(list))
+	if token, err := dec.ReadToken(); err != nil || token.Kind() != '[' {
+		return nil, fmt.Errorf("%w: not an array", ErrSyntax)
+	}
+	var elements []jsontext.Value
+	for dec.PeekKind() != ']' {
+		if len(elements) == limit {
+			return nil, fmt.Errorf("more than %d elements", limit)
+		}
+		element, err := dec.ReadValue()
+		if err != nil {
+			return nil, classify(err)
+		}
+		elements = append(elements, element)
+	}
+	return elements, nil
+}

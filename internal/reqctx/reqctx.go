@@ -1,0 +1,60 @@
+// Package reqctx is what the handlers of one request hand to each other in
+// its context: who is asking (mcp_jwt) and what is asked (mcp_authorize).
+package reqctx
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/caddymcp/gateway/internal/mcpwire"
+)
+
+// Identity is who a request comes from. Only mcp_jwt makes one, and only
+// from a token it has verified, or to say that there is none.
+type Identity struct {
+	// Anonymous: mcp_jwt let the request pass without a valid token
+	// (optional and permissive mode). All of the token's fields are empty.
+	Anonymous bool
+	// Issuer and Subject are the token's iss and sub.
+	Issuer, Subject string
+	// Claims are all claims of the token; nil for an anonymous request.
+	// They are shared between requests: never change them.
+	Claims map[string]any
+	// Expires is the token's exp.
+	Expires time.Time
+	// ForwardCredential: the configuration wants the client's credential to
+	// reach the upstream.
+	ForwardCredential bool
+	// Login answers 401 with a challenge; nil where logging in would not
+	// help. It is how a refusal of an anonymous request tells the client to
+	// get a token.
+	Login func(http.ResponseWriter, *http.Request) error
+}
+
+// State is the record of one request. The handlers run one after the other,
+// so it needs no lock.
+type State struct {
+	// Identity is nil when no mcp_jwt has judged the request.
+	Identity *Identity
+	// Message is nil when no mcp_authorize has read the body, and for
+	// requests without one.
+	Message *mcpwire.Message
+}
+
+type contextKey struct{}
+
+// From returns the state of a request, nil when no handler made one.
+func From(ctx context.Context) *State {
+	state, _ := ctx.Value(contextKey{}).(*State)
+	return state
+}
+
+// Ensure returns the request with its state, which it makes if need be.
+func Ensure(r *http.Request) (*http.Request, *State) {
+	if state := From(r.Context()); state != nil {
+		return r, state
+	}
+	state := new(State)
+	return r.WithContext(context.WithValue(r.Context(), contextKey{}, state)), state
+}

@@ -1,0 +1,212 @@
+package jwtauth
+
+import (
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/dustin/go-humanize"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/mcpwire"
+)
+
+// UnmarshalCaddyfile sets up the handler from Caddyfile tokens:
+//
+//	mcp_jwt [<matcher>] {
+//	    mode            strict | optional | permissive
+//	    issuer [<iss>] {
+//	        jwks            inline <json> | file <path>
+//	        audiences       <aud>...
+//	        audience_claim  <claim>
+//	        algorithms      <alg>...
+//	        required_claims <claim>...
+//	        token_types     <typ>...
+//	        leeway          <duration>
+//	        allow_missing_kid
+//	    }
+//	    token_from      header <name> [<scheme>] | cookie <name>
+//	    forward_token
+//	    user_claim      <claim>
+//	    realm           <text>
+//	    max_token_size  <size>
+//	}
+//
+// issuer and token_from can be given several times. docs/mcp_jwt.md explains
+// each of them.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	start := d.Token()
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	for d.NextBlock(0) {
+		if err := h.unmarshalOption(d); err != nil {
+			return err
+		}
+	}
+	if err := h.check(); err != nil {
+		return cfutil.ErrAt(start, err)
+	}
+	return nil
+}
+
+func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) error {
+	switch option := d.Val(); option {
+	case "mode":
+		return cfutil.OneArg(d, &h.Mode)
+	case "issuer":
+		issuer, err := unmarshalIssuer(d)
+		if err != nil {
+			return err
+		}
+		for _, other := range h.Issuers {
+			if other.Issuer == issuer.Issuer {
+				return d.Errf("two issuer blocks for %q", issuer.Issuer)
+			}
+		}
+		h.Issuers = append(h.Issuers, issuer)
+		return nil
+	case "token_from":
+		return h.unmarshalTokenFrom(d)
+	case "forward_token":
+		h.ForwardToken = true
+		return cfutil.NoArgs(d)
+	case "user_claim":
+		return cfutil.OneArg(d, &h.UserClaim)
+	case "realm":
+		return cfutil.OneArg(d, &h.Realm)
+	case "max_token_size":
+		var text string
+		if err := cfutil.OneArg(d, &text); err != nil {
+			return err
+		}
+		size, err := humanize.ParseBytes(text)
+		if err != nil || size == 0 || size > maxMaxTokenSize {
+			return d.Errf("max_token_size must be a size between 1B and 1MiB, not %q", text)
+		}
+		h.MaxTokenSize = int(size)
+		return nil
+	default:
+		return d.Errf("unrecognized option %q of mcp_jwt", option)
+	}
+}
+
+func unmarshalIssuer(d *caddyfile.Dispenser) (*Issuer, error) {
+	issuer := new(Issuer)
+	if d.NextArg() {
+		issuer.Issuer = d.Val()
+	}
+	if d.NextArg() {
+		return nil, d.ArgErr()
+	}
+	start := d.Token()
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := issuer.unmarshalOption(d); err != nil {
+			return nil, err
+		}
+	}
+	if err := issuer.check(); err != nil {
+		return nil, cfutil.ErrAt(start, err)
+	}
+	return issuer, nil
+}
+
+func (i *Issuer) unmarshalOption(d *caddyfile.Dispenser) error {
+	switch option := d.Val(); option {
+	case "jwks":
+		return i.unmarshalJWKS(d)
+	case "audiences":
+		return cfutil.Args(d, &i.Audiences)
+	case "audience_claim":
+		return cfutil.OneArg(d, &i.AudienceClaim)
+	case "algorithms":
+		if err := cfutil.Args(d, &i.Algorithms); err != nil {
+			return err
+		}
+		for _, name := range i.Algorithms {
+			if _, ok := algorithms[name]; !ok && !cfutil.HasPlaceholder(name) {
+				return d.Errf("unknown algorithm %q", name)
+			}
+		}
+		return nil
+	case "required_claims":
+		return cfutil.Args(d, &i.RequiredClaims)
+	case "token_types":
+		return cfutil.Args(d, &i.TokenTypes)
+	case "leeway":
+		var text string
+		if err := cfutil.OneArg(d, &text); err != nil {
+			return err
+		}
+		leeway, err := caddy.ParseDuration(text)
+		if err != nil || leeway < 0 || leeway > maxLeeway {
+			return d.Errf("leeway must be a duration between 0 and %s, not %q", maxLeeway, text)
+		}
+		i.Leeway = durationPointer(leeway)
+		return nil
+	case "allow_missing_kid":
+		i.AllowMissingKID = true
+		return cfutil.NoArgs(d)
+	default:
+		return d.Errf("unrecognized option %q of issuer", option)
+	}
+}
+
+func (i *Issuer) unmarshalJWKS(d *caddyfile.Dispenser) error {
+	if i.JWKS != nil {
+		return d.Err("jwks is given twice")
+	}
+	args := d.RemainingArgs()
+	if len(args) != 2 {
+		return d.Err("jwks takes: inline <json>, or file <path>")
+	}
+	switch args[0] {
+	case "inline":
+		i.JWKS = &JWKS{Inline: inlineKeySet(args[1])}
+		if cfutil.HasPlaceholder(args[1]) {
+			return nil
+		}
+		if _, _, err := parseKeySet([]byte(args[1]), i.keyPolicyAtMost()); err != nil {
+			return d.WrapErr(err)
+		}
+	case "file":
+		i.JWKS = &JWKS{File: args[1]}
+	default:
+		return d.Errf("unrecognized source %q of jwks; it is inline or file", args[0])
+	}
+	return nil
+}
+
+// keyPolicyAtMost is the widest policy the options that follow can lead to,
+// so that only documents that can never be used are refused on this line.
+func (*Issuer) keyPolicyAtMost() keyPolicy {
+	return keyPolicy{symmetric: true, missingKID: true}
+}
+
+// inlineKeySet keeps an object an object; anything else, a text with
+// placeholders say, becomes a JSON string.
+func inlineKeySet(text string) jsontext.Value {
+	if value := jsontext.Value(text); value.IsValid() && value.Kind() == '{' {
+		return value
+	}
+	return mcpwire.Quote(nil, text)
+}
+
+func (h *Handler) unmarshalTokenFrom(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) < 2 || len(args) > 3 {
+		return d.Err("token_from takes: header <name> [<scheme>], or cookie <name>")
+	}
+	source := &TokenSource{Source: args[0], Name: args[1]}
+	if len(args) == 3 {
+		source.Scheme = args[2]
+	}
+	if err := source.check(); err != nil {
+		return d.WrapErr(err)
+	}
+	h.TokenFrom = append(h.TokenFrom, source)
+	return nil
+}
+
+// Interface guard
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

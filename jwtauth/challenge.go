@@ -1,0 +1,72 @@
+package jwtauth
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+)
+
+// answerPrefix starts every answer of mcp_jwt.
+const answerPrefix = "authentication failure: "
+
+// answer is how a refused credential is answered: RFC 6750 section 3.
+type answer struct {
+	status    int
+	body      string
+	challenge string
+}
+
+// challenger builds the WWW-Authenticate header from the configuration only:
+// nothing of the request but the reason of the refusal gets into it.
+type challenger struct {
+	// params are the parameters every challenge starts with.
+	params string
+}
+
+// newChallenger uses a realm, which must consist of characters that a quoted
+// string can hold.
+func newChallenger(realm string) (challenger, error) {
+	for _, r := range realm {
+		if r < ' ' || r > '~' {
+			return challenger{}, errors.New("realm holds a character that a header cannot carry")
+		}
+	}
+	return challenger{params: "realm=" + quoteParam(realm)}, nil
+}
+
+// answerTo maps a failure to its answer. A challenge carries an error only
+// if a credential was sent (RFC 6750 section 3.1).
+func (c challenger) answerTo(failure error) answer {
+	a := answer{status: http.StatusUnauthorized, body: answerPrefix + failure.Error(), challenge: "Bearer " + c.params}
+	switch {
+	case errors.Is(failure, ErrNoCredential):
+		return a
+	case errors.Is(failure, ErrSeveralCredentials):
+		a.status = http.StatusBadRequest
+		a.challenge += `, error="invalid_request"`
+	default:
+		a.challenge += `, error="invalid_token"`
+	}
+	a.challenge += ", error_description=" + quoteParam(descriptionText(failure.Error()))
+	return a
+}
+
+// quoteParam writes a quoted-string (RFC 9110 section 5.6.4).
+func quoteParam(text string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
+}
+
+// descriptionText keeps to the characters RFC 6750 section 3 allows in an
+// error_description.
+func descriptionText(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '"' || r == '`':
+			return '\''
+		case r == '\\' || r < ' ' || r > '~':
+			return '?'
+		default:
+			return r
+		}
+	}, text)
+}

@@ -1,0 +1,250 @@
+package jwtauth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/go-json-experiment/json/jsontext"
+	"go.uber.org/zap"
+
+	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/mcpwire"
+)
+
+// Defaults and bounds of the options.
+const (
+	defaultRealm        = "mcp"
+	defaultMaxTokenSize = 16 << 10
+	// maxMaxTokenSize is what Go's server accepts as all headers together
+	// by default; a longer token could not arrive.
+	maxMaxTokenSize = 1 << 20
+	defaultLeeway   = 60 * time.Second
+	// maxLeeway bounds for how long an expired token goes on working.
+	maxLeeway = 5 * time.Minute
+)
+
+// defaultTokenTypes are those of RFC 7519 and RFC 9068, and tokens that do
+// not say. Other kinds of tokens (ID-JAG, DPoP proofs, logout tokens) are
+// signed with the same keys and must not pass for access tokens.
+var defaultTokenTypes = []string{"jwt", "at+jwt", ""}
+
+// JWKS says where the keys of an issuer come from: exactly one of its
+// members.
+type JWKS struct {
+	// A JWK Set (RFC 7517), as an object or as a string of JSON.
+	Inline jsontext.Value `json:"inline,omitempty"`
+	// The path of a file that holds a JWK Set.
+	File string `json:"file,omitempty"`
+}
+
+func orDefault(value, fallback string) string {
+	if value == "" {
+		return fallback
+	}
+	return value
+}
+
+// expandPlaceholders replaces {env.*} and {file.*} in everything a user may
+// have written.
+func (h *Handler) expandPlaceholders() error {
+	texts := []*string{&h.Mode, &h.UserClaim, &h.Realm}
+	for _, source := range h.TokenFrom {
+		if source != nil {
+			texts = append(texts, &source.Source, &source.Name, &source.Scheme)
+		}
+	}
+	for _, issuer := range h.Issuers {
+		if issuer == nil {
+			continue
+		}
+		texts = append(texts, &issuer.Issuer, &issuer.AudienceClaim)
+		if issuer.JWKS != nil {
+			texts = append(texts, &issuer.JWKS.File)
+		}
+		err := cfutil.ExpandAll(issuer.Audiences, issuer.Algorithms, issuer.RequiredClaims, issuer.TokenTypes)
+		if err != nil {
+			return err
+		}
+	}
+	return cfutil.Expand(texts...)
+}
+
+// check refuses what can be seen to be wrong without reading files.
+func (h *Handler) check() error {
+	switch h.Mode {
+	case "", ModeStrict, ModeOptional, ModePermissive:
+	default:
+		return fmt.Errorf("unknown mode %q; it is strict, optional or permissive", h.Mode)
+	}
+	if h.MaxTokenSize < 0 || h.MaxTokenSize > maxMaxTokenSize {
+		return fmt.Errorf("max_token_size must be between 1 and %d bytes", maxMaxTokenSize)
+	}
+	if _, err := newChallenger(orDefault(h.Realm, defaultRealm)); err != nil {
+		return err
+	}
+	for _, source := range h.TokenFrom {
+		if err := source.check(); err != nil {
+			return err
+		}
+	}
+	if len(h.Issuers) == 0 {
+		return errors.New("mcp_jwt needs at least one issuer")
+	}
+	seen := make(map[string]bool)
+	for _, issuer := range h.Issuers {
+		switch {
+		case issuer == nil:
+			return errors.New("an issuer is null")
+		case issuer.Issuer == "" && len(h.Issuers) > 1:
+			return errors.New("an issuer block without a name accepts every iss, so it must be the only one")
+		case seen[issuer.Issuer]:
+			return fmt.Errorf("two issuer blocks for %q", issuer.Issuer)
+		}
+		seen[issuer.Issuer] = true
+		if err := issuer.check(); err != nil {
+			return fmt.Errorf("issuer %q: %w", issuer.Issuer, err)
+		}
+	}
+	return nil
+}
+
+func (s *TokenSource) check() error {
+	switch {
+	case s == nil:
+		return errors.New("a token source is null")
+	case s.Name == "":
+		return errors.New("token_from needs the name of a header or cookie")
+	case s.Source != "header" && s.Source != "cookie":
+		return fmt.Errorf("unknown token source %q; it is header or cookie", s.Source)
+	case s.Source == "cookie" && s.Scheme != "":
+		return errors.New("a cookie has no scheme")
+	}
+	return nil
+}
+
+func (i *Issuer) check() error {
+	if i.JWKS == nil || (len(i.JWKS.Inline) == 0) == (i.JWKS.File == "") {
+		return errors.New("jwks needs exactly one of inline and file")
+	}
+	for _, name := range i.Algorithms {
+		if _, ok := algorithms[name]; !ok && !cfutil.HasPlaceholder(name) {
+			return fmt.Errorf("unknown algorithm %q", name)
+		}
+	}
+	if i.Leeway != nil && (*i.Leeway < 0 || time.Duration(*i.Leeway) > maxLeeway) {
+		return fmt.Errorf("leeway must be between 0 and %s", maxLeeway)
+	}
+	return nil
+}
+
+// policy reads the keys and fills in the defaults.
+func (i *Issuer) policy(logger *zap.Logger) (*issuerPolicy, error) {
+	p := &issuerPolicy{
+		audiences:      i.Audiences,
+		audienceClaim:  orDefault(i.AudienceClaim, "aud"),
+		algorithms:     i.Algorithms,
+		requiredClaims: i.RequiredClaims,
+		tokenTypes:     defaultTokenTypes,
+		leeway:         defaultLeeway,
+		missingKID:     i.AllowMissingKID,
+	}
+	if i.Leeway != nil {
+		p.leeway = time.Duration(*i.Leeway)
+	}
+	if len(i.TokenTypes) > 0 {
+		p.tokenTypes = nil
+		for _, typ := range i.TokenTypes {
+			p.tokenTypes = append(p.tokenTypes, strings.TrimPrefix(strings.ToLower(typ), "application/"))
+		}
+	}
+	doc, err := i.JWKS.read()
+	if err != nil {
+		return nil, err
+	}
+	set, skipped, err := parseKeySet(doc, i.keyPolicy())
+	if err != nil {
+		return nil, err
+	}
+	for _, reason := range skipped {
+		logger.Warn("key skipped", zap.String("issuer", i.Issuer), zap.Error(reason))
+	}
+	p.source = staticKeys{set}
+	return p, nil
+}
+
+// keyPolicy: symmetric keys only when an algorithm for them is named.
+func (i *Issuer) keyPolicy() keyPolicy {
+	return keyPolicy{
+		missingKID: i.AllowMissingKID,
+		symmetric: slices.ContainsFunc(i.Algorithms, func(name string) bool {
+			return algorithms[name].symmetric
+		}),
+	}
+}
+
+// read returns the document of a key set.
+func (j *JWKS) read() ([]byte, error) {
+	if j.File != "" {
+		return readFile(j.File)
+	}
+	text, isString := mcpwire.String(j.Inline)
+	if !isString {
+		return j.Inline, nil
+	}
+	if err := cfutil.Expand(&text); err != nil {
+		return nil, err
+	}
+	return []byte(text), nil
+}
+
+// readFile reads no more than a key set may have.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("jwks file: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("jwks file: %s is not a regular file", path)
+	}
+	if info.Size() > maxKeySetSize {
+		return nil, fmt.Errorf("jwks file: %s is larger than %d bytes", path, maxKeySetSize)
+	}
+	doc, err := os.ReadFile(path) //nolint:gosec // the administrator names the file
+	if err != nil {
+		return nil, fmt.Errorf("jwks file: %w", err)
+	}
+	return doc, nil
+}
+
+// credentialSources fills in the defaults.
+func credentialSources(configured []*TokenSource) []credentialSource {
+	if len(configured) == 0 {
+		return []credentialSource{{header: authorizationHeader, scheme: bearerScheme}}
+	}
+	sources := make([]credentialSource, 0, len(configured))
+	for _, c := range configured {
+		if c.Source == "cookie" {
+			sources = append(sources, credentialSource{cookie: c.Name})
+			continue
+		}
+		source := credentialSource{header: http.CanonicalHeaderKey(c.Name), scheme: c.Scheme}
+		if source.header == authorizationHeader && source.scheme == "" {
+			source.scheme = bearerScheme
+		}
+		sources = append(sources, source)
+	}
+	return sources
+}
+
+// durationPointer helps the Caddyfile tell an option that is not there from
+// one that is zero.
+func durationPointer(d time.Duration) *caddy.Duration {
+	duration := caddy.Duration(d)
+	return &duration
+}

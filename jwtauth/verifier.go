@@ -1,0 +1,197 @@
+package jwtauth
+
+import (
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"slices"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v3/jws"
+
+	"github.com/caddymcp/gateway/internal/reqctx"
+)
+
+// keySource gives the verifier the keys of one issuer.
+type keySource interface {
+	// keys returns the set to use now.
+	keys(ctx context.Context) (*keySet, error)
+}
+
+// staticKeys is a key set that is part of the configuration.
+type staticKeys struct{ set *keySet }
+
+func (s staticKeys) keys(context.Context) (*keySet, error) { return s.set, nil }
+
+// issuerPolicy is what one issuer's tokens must look like.
+type issuerPolicy struct {
+	source         keySource
+	audiences      []string
+	audienceClaim  string
+	algorithms     []string // empty: every asymmetric one
+	requiredClaims []string
+	tokenTypes     []string // lower case, "" for a token without typ
+	leeway         time.Duration
+	missingKID     bool
+}
+
+// verifier checks tokens. It holds no state, so one serves all requests.
+type verifier struct {
+	// issuers by exact iss; anyIssuer, if set, is the only policy and takes
+	// every iss.
+	issuers   map[string]*issuerPolicy
+	anyIssuer *issuerPolicy
+	maxSize   int
+	now       func() time.Time
+}
+
+// verify checks a credential and returns who it stands for. The order is
+// form, issuer, algorithm and type, key, signature, claims: nothing of a
+// token is believed, or told back, before its signature has been checked,
+// except the names that select the key.
+func (v *verifier) verify(ctx context.Context, raw string) (*reqctx.Identity, error) {
+	t, err := readToken(raw, v.maxSize)
+	if err != nil {
+		return nil, malformedError{err}
+	}
+	if _, ok := algorithms[t.alg]; !ok {
+		return nil, errAlgorithm
+	}
+	iss, _, err := t.text("iss")
+	if err != nil {
+		return nil, err
+	}
+	policy := v.anyIssuer
+	if policy == nil {
+		if policy = v.issuers[iss]; policy == nil {
+			return nil, errIssuer
+		}
+	}
+	if !t.hasKID && !policy.missingKID {
+		return nil, ErrNoKeyID
+	}
+	if err := policy.checkHeader(t); err != nil {
+		return nil, err
+	}
+	set, err := policy.source.keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	k, err := set.lookup(t)
+	if err != nil {
+		return nil, err
+	}
+	if !k.fits(t.alg) {
+		return nil, errAlgorithm
+	}
+	if !checkSignature(t, k) {
+		return nil, errSignature
+	}
+	expires, err := policy.checkClaims(t, v.now())
+	if err != nil {
+		return nil, err
+	}
+	sub, _, err := t.text("sub")
+	if err != nil {
+		return nil, err
+	}
+	return &reqctx.Identity{Issuer: iss, Subject: sub, Claims: t.claims, Expires: expires}, nil
+}
+
+func (p *issuerPolicy) checkHeader(t *token) error {
+	switch {
+	case len(p.algorithms) > 0 && !slices.Contains(p.algorithms, t.alg),
+		len(p.algorithms) == 0 && algorithms[t.alg].symmetric:
+		return errAlgorithm
+	case !slices.Contains(p.tokenTypes, t.typ):
+		return errTokenType
+	}
+	return nil
+}
+
+// checkSignature verifies with exactly one algorithm and one key; what the
+// token says about keys has no part in it.
+func checkSignature(t *token, k *key) bool {
+	alg := algorithms[t.alg].jwa
+	_, err := jws.Verify([]byte(t.raw), jws.WithKey(alg, k.raw), jws.WithCompact(), jws.WithCritValidation(true))
+	return err == nil && saltLengthFits(t, k)
+}
+
+// saltLengthFits wants the salt of an RSASSA-PSS signature to be as long as
+// its hash (RFC 7518 section 3.5); other lengths verify as well when nobody
+// asks.
+func saltLengthFits(t *token, k *key) bool {
+	var hash crypto.Hash
+	switch t.alg {
+	case "PS256":
+		hash = crypto.SHA256
+	case "PS384":
+		hash = crypto.SHA384
+	case "PS512":
+		hash = crypto.SHA512
+	default:
+		return true
+	}
+	public, ok := k.raw.(*rsa.PublicKey)
+	if !ok {
+		return false
+	}
+	input, signature, ok := signedParts(t.raw)
+	if !ok {
+		return false
+	}
+	h := hash.New()
+	h.Write(input)
+	options := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash}
+	return rsa.VerifyPSS(public, hash, h.Sum(nil), signature, options) == nil
+}
+
+// checkClaims checks what the token says about itself (RFC 7519 section 4.1)
+// and returns when it expires.
+func (p *issuerPolicy) checkClaims(t *token, now time.Time) (expires time.Time, err error) {
+	expires, present, err := t.numericDate("exp")
+	switch {
+	case err != nil:
+		return time.Time{}, err
+	case !present:
+		return time.Time{}, missingClaim("exp")
+	case !now.Before(expires.Add(p.leeway)):
+		return time.Time{}, errExpired
+	}
+	for _, claim := range []string{"nbf", "iat"} {
+		date, present, err := t.numericDate(claim)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if present && now.Before(date.Add(-p.leeway)) {
+			return time.Time{}, errNotYetValid
+		}
+	}
+	for _, claim := range p.requiredClaims {
+		if value, present := t.claims[claim]; !present || value == nil {
+			return time.Time{}, missingClaim(claim)
+		}
+	}
+	return expires, p.checkAudience(t)
+}
+
+// checkAudience compares exactly: no prefix, no case folding, no white space
+// lists. An aud that is not a string or a list of strings is refused even
+// where every audience is accepted.
+func (p *issuerPolicy) checkAudience(t *token) error {
+	audiences, present, err := t.textOrList(p.audienceClaim)
+	switch {
+	case err != nil:
+		return err
+	case len(p.audiences) == 0 && (!present || len(audiences) > 0):
+		return nil
+	case !present:
+		return missingClaim(p.audienceClaim)
+	}
+	for _, audience := range audiences {
+		if slices.Contains(p.audiences, audience) {
+			return nil
+		}
+	}
+	return errAudience
+}

@@ -1,0 +1,139 @@
+package mcpproxy
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
+
+	"github.com/caddymcp/gateway/internal/cfutil"
+)
+
+var (
+	errNoUpstream  = errors.New("mcp_proxy needs an upstream")
+	errManyPaths   = errors.New("all upstreams of one mcp_proxy must have the same path")
+	errURLTooMuch  = errors.New("an upstream is scheme, host, port and path; it has no user, query or fragment")
+	errUpstreamURL = errors.New("not a URL")
+)
+
+// UnmarshalCaddyfile sets up the handler from Caddyfile tokens:
+//
+//	mcp_proxy [<matcher>] <upstream>... {
+//	    public
+//	    <any reverse_proxy subdirective>
+//	}
+//
+// An upstream is http(s)://host[:port][/path]. Its path replaces that of the
+// request; without one the path stays. docs/mcp_proxy.md shows the
+// reverse_proxy that it expands to.
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	segment := d.NextSegment()
+	tokens, paths, err := h.takeOwnOptions(segment)
+	if err != nil {
+		return err
+	}
+	if err := h.Handler.UnmarshalCaddyfile(caddyfile.NewDispenser(tokens)); err != nil {
+		return err
+	}
+	if len(h.Upstreams) == 0 && h.DynamicUpstreamsRaw == nil {
+		return cfutil.ErrAt(segment[0], errNoUpstream)
+	}
+	return h.setPath(segment[0], paths)
+}
+
+// FinalizeUnmarshalCaddyfile finishes what needs the helper: the routes of
+// handle_response.
+func (h *Handler) FinalizeUnmarshalCaddyfile(helper httpcaddyfile.Helper) error {
+	return h.Handler.FinalizeUnmarshalCaddyfile(helper)
+}
+
+// takeOwnOptions reads the options of mcp_proxy and returns the tokens that
+// are left for reverse_proxy, with the paths that the upstreams had.
+func (h *Handler) takeOwnOptions(segment caddyfile.Segment) (tokens []caddyfile.Token, paths []string, err error) {
+	d := caddyfile.NewDispenser(segment)
+	d.Next()
+	tokens = append(tokens, d.Token())
+	takeUpstreams := func() error {
+		for d.NextArg() {
+			token, path, err := splitPath(d.Token())
+			if err != nil {
+				return d.Errf("upstream %q: %w", d.Val(), err)
+			}
+			tokens, paths = append(tokens, token), append(paths, path)
+		}
+		return nil
+	}
+	if err := takeUpstreams(); err != nil {
+		return nil, nil, err
+	}
+	if len(tokens) == len(segment) {
+		return tokens, paths, nil
+	}
+	opening, closing := segment[len(tokens)], segment[len(segment)-1]
+	tokens = append(tokens, opening)
+	for d.NextBlock(0) {
+		switch d.Val() {
+		case "public":
+			h.Public = true
+			if err := cfutil.NoArgs(d); err != nil {
+				return nil, nil, err
+			}
+		case "to":
+			tokens = append(tokens, d.Token())
+			if err := takeUpstreams(); err != nil {
+				return nil, nil, err
+			}
+		default:
+			tokens = append(tokens, d.NextSegment()...)
+		}
+	}
+	return append(tokens, closing), paths, nil
+}
+
+// splitPath takes the path off an upstream URL; reverse_proxy wants the rest.
+func splitPath(token caddyfile.Token) (stripped caddyfile.Token, path string, err error) {
+	scheme, rest, ok := strings.Cut(token.Text, "://")
+	if !ok {
+		return token, "", nil // a dial address
+	}
+	slash := strings.IndexAny(rest, "/?#")
+	if slash < 0 {
+		return token, "", nil
+	}
+	u, err := url.Parse(scheme + "://host" + rest[slash:])
+	if err != nil || strings.ContainsAny(rest[slash:], "{}") {
+		return token, "", errUpstreamURL
+	}
+	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(rest[:slash], "@") {
+		return token, "", errURLTooMuch
+	}
+	token.Text = scheme + "://" + rest[:slash]
+	return token, u.EscapedPath(), nil
+}
+
+// setPath rewrites requests to the path of the upstreams, unless the
+// configuration rewrites them itself.
+func (h *Handler) setPath(directive caddyfile.Token, paths []string) error {
+	for _, path := range paths {
+		if path != paths[0] {
+			return cfutil.ErrAt(directive, errManyPaths)
+		}
+	}
+	if len(paths) == 0 || paths[0] == "" {
+		return nil
+	}
+	if h.Rewrite == nil {
+		h.Rewrite = new(rewrite.Rewrite)
+	}
+	if h.Rewrite.URI == "" {
+		h.Rewrite.URI = paths[0]
+	}
+	return nil
+}
+
+// Interface guard
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

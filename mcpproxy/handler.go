@@ -1,0 +1,150 @@
+// Package mcpproxy is the Caddy module http.handlers.mcp_proxy: Caddy's
+// reverse_proxy with what MCP servers need already set.
+package mcpproxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"go.uber.org/zap"
+
+	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/reqctx"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// idleConnsPerHost is how many connections to one upstream are kept for the
+// next requests. Caddy keeps 32, so with more clients than that at a time
+// most calls would dial.
+const idleConnsPerHost = 512
+
+// Handler proxies to MCP servers over HTTP. Its JSON is that of
+// `reverse_proxy`, with the options below; whatever is set there wins over
+// what this handler would set.
+type Handler struct {
+	reverseproxy.Handler
+
+	// Serves requests that no mcp_jwt has judged. By default they are
+	// refused with 403: a forgotten handler must not open a server.
+	Public bool `json:"public,omitempty"`
+
+	logger *zap.Logger
+	// keepAuthorization: the configuration makes something of the client's
+	// Authorization header itself.
+	keepAuthorization bool
+}
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.mcp_proxy",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision sets what was left open and sets up the proxy.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	if len(h.Upstreams) == 0 && h.DynamicUpstreamsRaw == nil {
+		return errNoUpstream
+	}
+	for _, upstream := range h.Upstreams {
+		if err := cfutil.Expand(&upstream.Dial); err != nil {
+			return err
+		}
+	}
+	if h.FlushInterval == 0 {
+		h.FlushInterval = -1
+	}
+	transport, err := withConnectionReuse(h.TransportRaw)
+	if err != nil {
+		return fmt.Errorf("transport: %w", err)
+	}
+	h.TransportRaw = transport
+	h.keepAuthorization = h.setsAuthorization()
+	return h.Handler.Provision(ctx)
+}
+
+// withConnectionReuse keeps more idle connections than Caddy's default, if
+// the transport is http and the configuration does not say.
+func withConnectionReuse(raw json.RawMessage) (json.RawMessage, error) {
+	transport := map[string]json.RawMessage{"protocol": json.RawMessage(`"http"`)}
+	if raw != nil {
+		if err := json.Unmarshal(raw, &transport); err != nil {
+			return nil, err
+		}
+		if string(transport["protocol"]) != `"http"` {
+			return raw, nil
+		}
+	}
+	keepAlive := map[string]json.RawMessage{}
+	if configured, ok := transport["keep_alive"]; ok {
+		if err := json.Unmarshal(configured, &keepAlive); err != nil {
+			return nil, err
+		}
+	}
+	if _, ok := keepAlive["max_idle_conns_per_host"]; !ok {
+		keepAlive["max_idle_conns_per_host"] = json.RawMessage(fmt.Sprint(idleConnsPerHost))
+	}
+	encoded, err := json.Marshal(keepAlive)
+	if err != nil {
+		return nil, err
+	}
+	transport["keep_alive"] = encoded
+	return json.Marshal(transport)
+}
+
+// setsAuthorization reports whether header_up makes an Authorization header
+// itself, perhaps out of the client's.
+func (h *Handler) setsAuthorization() bool {
+	if h.Headers == nil || h.Headers.Request == nil {
+		return false
+	}
+	ops := h.Headers.Request
+	return hasName(ops.Add, authorization) || hasName(ops.Set, authorization) || hasName(ops.Replace, authorization)
+}
+
+const authorization = "Authorization"
+
+func hasName[V any](headers map[string]V, name string) bool {
+	for key := range headers {
+		if strings.EqualFold(key, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// ServeHTTP proxies the request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	var identity *reqctx.Identity
+	if state := reqctx.From(r.Context()); state != nil {
+		identity = state.Identity
+	}
+	if identity == nil && !h.Public {
+		h.logger.Error("request refused: no mcp_jwt has judged it; put one in front of mcp_proxy, or write public",
+			zap.String("uri", r.URL.Path))
+		return cfutil.Refuse(w, r, http.StatusForbidden, "authorization failed")
+	}
+	// a client's credential is for this server, not for the one behind it
+	if (identity == nil || !identity.ForwardCredential) && !h.keepAuthorization {
+		r.Header.Del(authorization)
+	}
+	return h.Handler.ServeHTTP(w, r, next)
+}
+
+// Interface guards
+var (
+	_ caddy.Module                = (*Handler)(nil)
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

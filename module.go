@@ -1,0 +1,18 @@
+// Package gateway is the Caddy MCP Gateway: Caddy as the front door of MCP
+// (Model Context Protocol) servers. Importing it adds these modules to
+// Caddy:
+//
+//	http.handlers.mcp_jwt        who may come in          jwtauth
+//	http.handlers.mcp_authorize  what they may do         celauthz
+//	http.handlers.mcp_proxy      where it goes            mcpproxy
+//
+// and the Caddyfile directives mcp_jwt, mcp_authorize and mcp_proxy.
+package gateway
+
+import (
+	// the modules, and the directives that configure them
+	_ "github.com/caddymcp/gateway/caddyfile"
+	_ "github.com/caddymcp/gateway/celauthz"
+	_ "github.com/caddymcp/gateway/jwtauth"
+	_ "github.com/caddymcp/gateway/mcpproxy"
+)
