@@ -40,15 +40,15 @@ func (f *refusal) write(w http.ResponseWriter, r *http.Request) error {
 }
 
 // answer refuses a request that was judged.
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request, state *reqctx.State, who *caller, j judgement) error {
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, state *reqctx.State, m *mcpwire.Message, who *caller, j judgement) error {
 	if c := h.logger.Check(zap.DebugLevel, "operation refused"); c != nil {
-		c.Write(zap.String("rule", j.rule), zap.String("method", methodOf(state.Message)))
+		c.Write(zap.String("rule", j.rule), zap.String("method", methodOf(m)))
 	}
 	if state.Identity != nil && state.Identity.Login != nil && j.outcome != unknownMethod {
 		// somebody who has not logged in may get further once they do
 		return state.Identity.Login(w, r)
 	}
-	return h.refusal(state.Message, who.version, j).write(w, r)
+	return h.refusal(m, who.version, j).write(w, r)
 }
 
 // refusal maps an outcome to its answer. What a caller may not see is

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // pooledBodySize bounds the buffers that are kept for the next request, and
@@ -17,6 +20,34 @@ var errBodyTooLarge = errors.New("request body too large")
 // bodyPool keeps the buffers of request bodies. It holds no state of any
 // configuration.
 var bodyPool = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// bodyTimeout bounds how long a body may take to arrive, however steadily it
+// drips.
+const bodyTimeout = 30 * time.Second
+
+var errBodySlow = errors.New("the request body took too long")
+
+// readInTime is readBody with a deadline. The server's own deadlines start
+// anew with every byte.
+func readInTime(w http.ResponseWriter, r *http.Request, limit int64, timeout time.Duration) ([]byte, error) {
+	connection := http.NewResponseController(w)
+	var late atomic.Bool
+	timer := time.AfterFunc(timeout, func() {
+		late.Store(true)
+		// a deadline in the past wakes up the pending read
+		_ = connection.SetReadDeadline(time.Unix(1, 0))
+	})
+	body, err := readBody(r, limit)
+	if timer.Stop() {
+		return body, err
+	}
+	if err != nil && late.Load() {
+		return nil, errBodySlow
+	}
+	// the timer went off just after the last byte: streams go on reading
+	_ = connection.SetReadDeadline(time.Time{})
+	return body, err
+}
 
 // readBody reads the whole body once, at most limit bytes, and puts a reader
 // over the same bytes in its place: what was judged is what goes on.
@@ -52,6 +83,18 @@ func recycle(buffer *bytes.Buffer) {
 	if buffer.Cap() <= 2*pooledBodySize {
 		bodyPool.Put(buffer)
 	}
+}
+
+// replaceBody puts other bytes in the place of a body that was read. Only
+// subscriptions/listen is ever rewritten.
+func replaceBody(r *http.Request, body []byte) {
+	if replayed, ok := r.Body.(*replayedBody); ok {
+		replayed.mu.Lock()
+		replayed.reader = bytes.NewReader(body)
+		replayed.mu.Unlock()
+	}
+	r.ContentLength = int64(len(body))
+	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
 }
 
 // replayedBody hands the judged bytes on. A transport may read it after the

@@ -1,6 +1,7 @@
 package celauthz
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -18,9 +19,10 @@ import (
 //	        name              <name>
 //	        match_expressions <cel>...
 //	    }
-//	    on_deny  hide | forbid
-//	    target   <name>
-//	    max_body <size>
+//	    on_deny   hide | forbid
+//	    target    <name>
+//	    max_body  <size>
+//	    max_event <size>
 //	}
 //
 // Rules are compiled here already, so that a mistake is reported with its
@@ -57,19 +59,26 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) error {
 	case "target":
 		return cfutil.OneArg(d, &h.Target)
 	case "max_body":
-		var text string
-		if err := cfutil.OneArg(d, &text); err != nil {
-			return err
-		}
-		size, err := humanize.ParseBytes(text)
-		if err != nil || size == 0 || size > maxMaxBody {
-			return d.Errf("max_body must be a size between 1B and 256MiB, not %q", text)
-		}
-		h.MaxBody = int64(size) //nolint:gosec // bounded above
-		return nil
+		return unmarshalSize(d, &h.MaxBody)
+	case "max_event":
+		return unmarshalSize(d, &h.MaxEvent)
 	default:
 		return d.Errf("unrecognized option %q of mcp_authorize", option)
 	}
+}
+
+func unmarshalSize(d *caddyfile.Dispenser, size *int64) error {
+	var text string
+	option := d.Val()
+	if err := cfutil.OneArg(d, &text); err != nil {
+		return err
+	}
+	bytes, err := humanize.ParseBytes(text)
+	if err != nil || bytes == 0 || bytes > maxSize {
+		return d.Errf("%s must be a size between 1B and 256MiB, not %q", option, text)
+	}
+	*size = int64(bytes) //nolint:gosec // bounded above
+	return nil
 }
 
 func (h *Handler) unmarshalRule(d *caddyfile.Dispenser, action Action) error {
@@ -86,12 +95,34 @@ func (h *Handler) unmarshalRule(d *caddyfile.Dispenser, action Action) error {
 	case 1:
 		rule.MatchExpressions = []string{d.Val()}
 	default:
-		rule.MatchExpressions = []string{strings.Join(raw, " ")}
+		expression, err := joinExpression(raw)
+		if err != nil {
+			return cfutil.ErrAt(start, err)
+		}
+		rule.MatchExpressions = []string{expression}
 	}
 	if err := h.addRule(rule); err != nil {
 		return cfutil.ErrAt(start, err)
 	}
 	return nil
+}
+
+var errBlanksLost = errors.New("put the expression into backticks: " +
+	"the Caddyfile does not know single quotes, and would shorten the blanks between them")
+
+// joinExpression puts together again what the Caddyfile took apart at blanks.
+// An expression must come out as it was written, or not at all.
+func joinExpression(raw []string) (string, error) {
+	for i, token := range raw {
+		switch {
+		case len(token) > 1 && token[0] == '"':
+			// a quote inside was written with a backslash, which is gone
+			raw[i] = `"` + strings.ReplaceAll(token[1:len(token)-1], `"`, `\"`) + `"`
+		case strings.Count(token, "'")%2 != 0:
+			return "", errBlanksLost
+		}
+	}
+	return strings.Join(raw, " "), nil
 }
 
 func (r *Rule) unmarshalOption(d *caddyfile.Dispenser) error {

@@ -3,6 +3,7 @@ package celauthz
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"strings"
 	"sync"
@@ -39,6 +40,9 @@ const (
 	readsPrompt
 	readsResource
 	readsTask
+	// readsNow is never open, but the same question has another answer
+	// later.
+	readsNow
 
 	readsTarget = readsTool | readsPrompt | readsResource | readsTask
 )
@@ -94,7 +98,7 @@ var variables = []variable{
 	{"request.headers", cel.MapType(cel.StringType, cel.StringType), 0},
 	{"source.address", cel.StringType, 0},
 	{"source.port", cel.IntType, 0},
-	{"now", cel.TimestampType, 0},
+	{"now", cel.TimestampType, readsNow},
 }
 
 // dependencies maps variable names to what they stand for.
@@ -109,7 +113,10 @@ var dependencies = func() map[string]reads {
 // Patterns of what a question leaves open, for partial evaluation. They are
 // shared and never changed.
 var (
-	openArguments        = patterns(readsArguments)
+	openArguments = map[mcpwire.TargetKind][]*cel.AttributePatternType{
+		mcpwire.Tool:   {cel.AttributePattern("mcp.tool.arguments")},
+		mcpwire.Prompt: {cel.AttributePattern("mcp.prompt.arguments")},
+	}
 	openTargets          = patterns(readsTarget)
 	openTargetsAndMethod = patterns(readsTarget | readsMethod)
 )
@@ -128,7 +135,7 @@ func patterns(open reads) []*cel.AttributePatternType {
 // only and never changes, so every configuration uses the same one.
 var environment = sync.OnceValues(func() (*cel.Env, error) {
 	options := []cel.EnvOption{
-		cel.CustomTypeAdapter(jsonAdapter{types.DefaultTypeAdapter}),
+		cel.CustomTypeAdapter(outsideContainers),
 		cel.ParserExpressionSizeLimit(maxExpressionSize),
 		cel.CrossTypeNumericComparisons(true),
 		cel.OptionalTypes(),
@@ -148,21 +155,63 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 
 // jsonAdapter brings decoded JSON into CEL without copying it. A number that
 // cannot be held exactly becomes an error where it is read.
-type jsonAdapter struct{ types.Adapter }
+type jsonAdapter struct {
+	types.Adapter
+	// inside a list or a map
+	inside bool
+}
+
+var (
+	outsideContainers = &jsonAdapter{types.DefaultTypeAdapter, false}
+	insideContainers  = &jsonAdapter{types.DefaultTypeAdapter, true}
+)
 
 // NativeToValue implements types.Adapter.
-func (a jsonAdapter) NativeToValue(value any) ref.Val {
+func (a *jsonAdapter) NativeToValue(value any) ref.Val {
 	switch v := value.(type) {
-	case mcpwire.InexactNumber:
-		return types.NewErr("the number cannot be held exactly")
+	case mcpwire.InexactNumber, inexact:
+		if a.inside {
+			return inexact{}
+		}
+		return errInexact()
 	case map[string]any:
-		return types.NewStringInterfaceMap(a, v)
+		return types.NewStringInterfaceMap(insideContainers, v)
 	case []any:
-		return types.NewDynamicList(a, v)
+		return types.NewDynamicList(insideContainers, v)
+	case *types.Optional:
+		if v.HasValue() && types.IsError(v.GetValue()) {
+			return v.GetValue()
+		}
+		return v
 	default:
 		return a.Adapter.NativeToValue(value)
 	}
 }
+
+// errInexact makes a new error each time: the library writes into them.
+func errInexact() *types.Err { return types.NewErrFromString("the number cannot be held exactly") }
+
+// inexact stands for such a number inside a list or a map, until it is read
+// itself. It equals nothing. An error in its place would make whole lists and
+// maps equal: the library compares their elements and looks for a false only.
+type inexact struct{}
+
+var inexactType = types.NewOpaqueType("inexact_number")
+
+// ConvertToNative implements ref.Val.
+func (inexact) ConvertToNative(reflect.Type) (any, error) { return nil, errInexact() }
+
+// ConvertToType implements ref.Val.
+func (inexact) ConvertToType(ref.Type) ref.Val { return errInexact() }
+
+// Equal implements ref.Val.
+func (inexact) Equal(ref.Val) ref.Val { return types.False }
+
+// Type implements ref.Val.
+func (inexact) Type() ref.Type { return inexactType }
+
+// Value implements ref.Val.
+func (inexact) Value() any { return inexact{} }
 
 // compileError is one thing wrong with an expression.
 type compileError struct {
@@ -194,7 +243,8 @@ func compile(expression string) (*cel.Ast, error) {
 func explainIssues(expression string, issues *cel.Issues) error {
 	var list []error
 	for _, issue := range issues.Errors() {
-		line, column := issue.Location.Line(), issue.Location.Column()+1
+		// the library has no column for the end of an empty expression
+		line, column := issue.Location.Line(), max(issue.Location.Column()+1, 1)
 		list = append(list, compileError{line, column, explainMessage(expression, issue.Message, line, column)})
 	}
 	if len(list) == 0 {
@@ -205,7 +255,7 @@ func explainIssues(expression string, issues *cel.Issues) error {
 
 var (
 	undeclared = regexp.MustCompile(`^undeclared reference to '([a-z]+)'`)
-	dottedName = regexp.MustCompile(`[\p{L}_][\p{L}\p{N}_]*(?:\.[\p{L}_][\p{L}\p{N}_]*)*`)
+	dottedName = regexp.MustCompile(`^[\p{L}_][\p{L}\p{N}_]*(?:\.[\p{L}_][\p{L}\p{N}_]*)*`)
 )
 
 // explainMessage names the fields there are when one was misspelt: the
@@ -224,26 +274,15 @@ func explainMessage(expression, message string, line, column int) string {
 	}
 	written := root
 	if lines := strings.Split(expression, "\n"); line >= 1 && line <= len(lines) {
-		for _, name := range dottedName.FindAllString(lines[line-1], -1) {
-			if isDeclared(name) || !strings.HasPrefix(name+".", root+".") {
-				continue
+		// columns count code points
+		if text := []rune(lines[line-1]); column >= 1 && column <= len(text) {
+			if name := dottedName.FindString(string(text[column-1:])); strings.HasPrefix(name+".", root+".") {
+				written = name
 			}
-			written = name
-			break
 		}
 	}
 	if len(fields) == 0 {
 		return fmt.Sprintf("undeclared reference to %q", written)
 	}
 	return fmt.Sprintf("undeclared reference to %q; there are %s", written, strings.Join(fields, ", "))
-}
-
-// isDeclared reports whether a dotted name starts with a variable.
-func isDeclared(name string) bool {
-	for _, v := range variables {
-		if name == v.name || strings.HasPrefix(name, v.name+".") {
-			return true
-		}
-	}
-	return false
 }

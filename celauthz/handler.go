@@ -4,13 +4,10 @@
 package celauthz
 
 import (
-	"context"
 	"errors"
-	"mime"
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -28,10 +25,11 @@ func init() {
 
 // Bounds of the options.
 const (
-	defaultMaxBody = 4 << 20
-	// maxMaxBody bounds what one request may make the gateway hold in
-	// memory, whatever the configuration says.
-	maxMaxBody = 256 << 20
+	defaultMaxBody  = 4 << 20
+	defaultMaxEvent = 16 << 20
+	// maxSize bounds what one request or answer may make the gateway hold
+	// in memory, whatever the configuration says.
+	maxSize = 256 << 20
 )
 
 // Handler authorises MCP operations. Without a rule that allows it, nothing
@@ -65,9 +63,15 @@ type Handler struct {
 	// The size of the largest request body, in bytes. Default: 4194304.
 	MaxBody int64 `json:"max_body,omitempty"`
 
-	policy *policy
-	logger *zap.Logger
-	now    func() time.Time
+	// The size of the largest answer that may hold a list, and of the
+	// largest server-sent event, in bytes. A larger one is not passed on.
+	// Default: 16777216.
+	MaxEvent int64 `json:"max_event,omitempty"`
+
+	policy      *policy
+	logger      *zap.Logger
+	now         func() time.Time
+	bodyTimeout time.Duration
 }
 
 // Ways to answer a denied target.
@@ -88,6 +92,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	h.now = time.Now
+	h.bodyTimeout = bodyTimeout
 	if err := h.expandPlaceholders(); err != nil {
 		return err
 	}
@@ -96,6 +101,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if h.MaxBody == 0 {
 		h.MaxBody = defaultMaxBody
+	}
+	if h.MaxEvent == 0 {
+		h.MaxEvent = defaultMaxEvent
 	}
 	var err error
 	if h.policy, err = compilePolicy(h.Rules); err != nil {
@@ -128,128 +136,64 @@ func (h *Handler) checkOptions() error {
 	default:
 		return errors.New("on_deny is hide or forbid")
 	}
-	if h.MaxBody < 0 || h.MaxBody > maxMaxBody {
+	if h.MaxBody < 0 || h.MaxBody > maxSize {
 		return errors.New("max_body must be between 1B and 256MiB")
+	}
+	if h.MaxEvent < 0 || h.MaxEvent > maxSize {
+		return errors.New("max_event must be between 1B and 256MiB")
 	}
 	return nil
 }
 
-// ServeHTTP judges the request and passes it on, or answers it.
+// ServeHTTP judges the request and passes it on, or answers it; what the
+// upstream answers is filtered by the same rules.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	r, state := reqctx.Ensure(r)
 	state.Message = nil
-	if status, text := checkTransport(r); status != 0 {
-		if status == http.StatusMethodNotAllowed {
-			w.Header().Set("Allow", "GET, POST, DELETE")
-		}
-		return cfutil.Refuse(w, r, status, text)
+	in, refused := h.read(w, r)
+	if refused != nil {
+		return refused.write(w, r)
 	}
-	if r.Method == http.MethodPost {
-		m, refusal := h.readMessage(r)
-		if refusal != nil {
-			return refusal.write(w, r)
-		}
-		state.Message = m
+	if !in.batch {
+		state.Message = in.first()
 	}
-	who := h.caller(r, state)
-	j := h.policy.judge(r.Context(), who, state.Message)
-	setPlaceholders(r, state.Message, who.version, j)
+	who := h.caller(r, state, in)
+	j, m := h.policy.judgeAll(r.Context(), who, in)
+	setPlaceholders(r, m, who.version, j)
 	if j.outcome != allowed {
-		return h.answer(w, r, state, who, j)
+		return h.answer(w, r, state, m, who, j)
 	}
-	return next.ServeHTTP(w, r)
+	return h.pass(w, r, next, who, in)
 }
 
-// checkTransport lets only such requests through as can carry MCP.
-func checkTransport(r *http.Request) (status int, text string) {
-	switch r.Method {
-	case http.MethodPost, http.MethodGet, http.MethodDelete:
-	default:
-		return http.StatusMethodNotAllowed, "method not allowed"
+// pass sends a request on that was allowed.
+func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, who *caller, in *incoming) error {
+	v := newVisibility(r.Context(), h.policy, who, h.now)
+	filter := mcpwire.Filter{Visible: v.entry, ListVisible: v.list}
+	if m := in.first(); m != nil && m.Listen != nil {
+		filter.Keep(m.Listen)
+		replaceBody(r, m.Listen.Splice(in.body))
 	}
-	if len(r.Header["Upgrade"]) > 0 || headerHasToken(r.Header["Connection"], "upgrade") {
-		return http.StatusBadRequest, "upgrades are not accepted"
+	writer := h.newFilterWriter(w, who, in, v, filter)
+	if writer == nil {
+		return next.ServeHTTP(w, r)
 	}
-	for _, name := range singleHeaders {
-		if len(r.Header[name]) > 1 {
-			return http.StatusBadRequest, "more than one " + name + " header"
-		}
+	// an encoded or partial answer could not be read
+	for _, name := range []string{"Accept-Encoding", "Range", "If-Range"} {
+		r.Header.Del(name)
 	}
-	if r.Method != http.MethodPost {
-		if r.ContentLength != 0 {
-			return http.StatusBadRequest, "a " + r.Method + " request has no body"
-		}
-		return 0, ""
+	if err := next.ServeHTTP(writer, r); err != nil {
+		return err
 	}
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || mediaType != "application/json" {
-		return http.StatusUnsupportedMediaType, "the body must be application/json"
-	}
-	if encoding := r.Header.Values("Content-Encoding"); len(encoding) > 0 && !strings.EqualFold(strings.Join(encoding, ","), "identity") {
-		return http.StatusUnsupportedMediaType, "the body must not be encoded"
-	}
-	return 0, ""
-}
-
-// singleHeaders are read by server and gateway; of two values, each might
-// read another one.
-var singleHeaders = []string{"Content-Type", "Mcp-Session-Id", "Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name"}
-
-func headerHasToken(values []string, token string) bool {
-	for _, value := range values {
-		for element := range strings.SplitSeq(value, ",") {
-			if strings.EqualFold(strings.TrimSpace(element), token) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// readMessage reads the body and the message in it.
-func (h *Handler) readMessage(r *http.Request) (*mcpwire.Message, *refusal) {
-	body, err := readBody(r, h.MaxBody)
-	switch {
-	case errors.Is(err, errBodyTooLarge):
-		return nil, &refusal{status: http.StatusRequestEntityTooLarge, text: err.Error()}
-	case err != nil:
-		return nil, bodyRefusal(err)
-	}
-	m, err := mcpwire.Read(body)
-	if err == nil {
-		return m, nil
-	}
-	var format *mcpwire.FormatError
-	if !errors.As(err, &format) {
-		return nil, rpcRefusal(http.StatusBadRequest, nil, mcpwire.CodeInvalidRequest, err.Error(), nil)
-	}
-	return nil, rpcRefusal(http.StatusBadRequest, format.ID, format.Code, err.Error(), nil)
-}
-
-// bodyRefusal answers a body that could not be read; request_body limits and
-// the server's timeouts bring their own status.
-func bodyRefusal(err error) *refusal {
-	var failure caddyhttp.HandlerError
-	if errors.As(err, &failure) && failure.StatusCode != 0 {
-		return &refusal{status: failure.StatusCode, text: http.StatusText(failure.StatusCode)}
-	}
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return &refusal{status: http.StatusRequestEntityTooLarge, text: errBodyTooLarge.Error()}
-	}
-	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		return &refusal{status: http.StatusRequestTimeout, text: "the request body took too long"}
-	}
-	return &refusal{status: http.StatusBadRequest, text: "the request body could not be read"}
+	return writer.finish()
 }
 
 // caller collects what the rules may know about who is asking.
-func (h *Handler) caller(r *http.Request, state *reqctx.State) *caller {
+func (h *Handler) caller(r *http.Request, state *reqctx.State, in *incoming) *caller {
 	who := &caller{
 		request: r,
 		scheme:  cfutil.Scheme(r),
-		version: protocolVersion(r, state.Message),
+		version: protocolVersion(r, in.first()),
 		target:  h.Target,
 		now:     h.now(),
 	}
@@ -269,7 +213,7 @@ func (h *Handler) caller(r *http.Request, state *reqctx.State) *caller {
 
 // protocolVersion is what the client says it speaks.
 func protocolVersion(r *http.Request, m *mcpwire.Message) string {
-	if version := r.Header.Get("Mcp-Protocol-Version"); version != "" {
+	if version := r.Header.Get(mcpwire.HeaderVersion); version != "" {
 		return version
 	}
 	if m != nil && m.ProtocolVersion != "" {

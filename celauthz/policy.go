@@ -48,6 +48,8 @@ type policy struct {
 	allows           []allowClause
 	// loops: some rule iterates, so decisions need a deadline.
 	loops bool
+	// dependsOn is what any of the rules reads.
+	dependsOn reads
 }
 
 // clause is one part of a deny or a require, with the rule it is from.
@@ -132,6 +134,7 @@ func (p *policy) addParts(name string, rule *Rule) error {
 		}
 		for _, part := range parts {
 			p.loops = p.loops || part.loops
+			p.dependsOn |= part.dependsOn
 		}
 		switch rule.Action {
 		case Allow:
@@ -176,13 +179,14 @@ const (
 	mayAnything
 )
 
-// open is what a question leaves open for rules of an action.
-func (q question) open(act Action) (reads, []*cel.AttributePatternType) {
+// open is what a question about a kind of target leaves open for rules of an
+// action.
+func (q question) open(act Action, kind mcpwire.TargetKind) (reads, []*cel.AttributePatternType) {
 	switch {
 	case q == mayCall:
 		return 0, nil
 	case q == isVisible:
-		return readsArguments, openArguments
+		return readsArguments, openArguments[kind]
 	case q == mayAnything, q == mayPass && act == Allow:
 		return readsTarget | readsMethod, openTargetsAndMethod
 	default:
@@ -199,7 +203,7 @@ func (p *policy) decide(ctx context.Context, q question, who *caller, what *subj
 		defer cancel()
 	}
 	a := activation{caller: who, subject: what}
-	a.openReads, a.open = q.open(Deny)
+	a.openReads, a.open = q.open(Deny, what.kind)
 	for _, c := range p.denies {
 		if !c.part.applies(q, what.kind) {
 			continue
@@ -224,7 +228,7 @@ func (p *policy) grant(ctx context.Context, q question, a *activation) decision 
 	if len(p.allows) == 0 && q != mayPassUnknown {
 		return decision{true, DefaultRule}
 	}
-	a.openReads, a.open = q.open(Allow)
+	a.openReads, a.open = q.open(Allow, a.kind)
 	for i := range p.allows {
 		c := &p.allows[i]
 		if !c.whole.applies(q, a.kind) {

@@ -34,6 +34,26 @@ type judgement struct {
 	rule    string
 }
 
+// judgeAll judges everything a request carries, and returns the message that
+// decided. One denied entry refuses a whole batch.
+func (p *policy) judgeAll(ctx context.Context, who *caller, in *incoming) (judgement, *mcpwire.Message) {
+	if !in.batch {
+		return p.judge(ctx, who, in.first()), in.first()
+	}
+	var j judgement
+	for _, m := range in.messages {
+		j = p.judge(ctx, who, m)
+		if j.outcome == allowed {
+			continue
+		}
+		if j.outcome != hopeless {
+			j.outcome = denied
+		}
+		return j, m
+	}
+	return j, in.first()
+}
+
 // judge asks the policy all questions that a message raises. A message of
 // nil is a request without a body: GET or DELETE.
 func (p *policy) judge(ctx context.Context, who *caller, m *mcpwire.Message) judgement {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"strings"
 
 	"cel.dev/cel-go/cel"
 	celast "cel.dev/cel-go/common/ast"
@@ -122,7 +123,7 @@ func (s *splitter) build(expr celast.Expr) (*part, error) {
 			p.loops = true
 		}
 		if reference := s.ast.ReferenceMap()[e.ID()]; reference != nil {
-			p.dependsOn |= dependencies[reference.Name]
+			p.dependsOn |= dependencies[strings.TrimPrefix(reference.Name, ".")]
 		}
 	}))
 	sub := celast.NewCheckedAST(celast.NewAST(expr, s.ast.SourceInfo()), s.ast.TypeMap(), s.ast.ReferenceMap())

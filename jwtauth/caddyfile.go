@@ -53,18 +53,23 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) error {
 	switch option := d.Val(); option {
 	case "mode":
-		return cfutil.OneArg(d, &h.Mode)
+		if err := cfutil.OneArg(d, &h.Mode); err != nil {
+			return err
+		}
+		if err := h.checkMode(); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
 	case "issuer":
+		start := d.Token()
 		issuer, err := unmarshalIssuer(d)
 		if err != nil {
 			return err
 		}
-		for _, other := range h.Issuers {
-			if other.Issuer == issuer.Issuer {
-				return d.Errf("two issuer blocks for %q", issuer.Issuer)
-			}
-		}
 		h.Issuers = append(h.Issuers, issuer)
+		if err := h.checkIssuers(); err != nil {
+			return cfutil.ErrAt(start, err)
+		}
 		return nil
 	case "token_from":
 		return h.unmarshalTokenFrom(d)
@@ -74,7 +79,13 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) error {
 	case "user_claim":
 		return cfutil.OneArg(d, &h.UserClaim)
 	case "realm":
-		return cfutil.OneArg(d, &h.Realm)
+		if err := cfutil.OneArg(d, &h.Realm); err != nil {
+			return err
+		}
+		if _, err := newChallenger(h.Realm); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
 	case "max_token_size":
 		var text string
 		if err := cfutil.OneArg(d, &text); err != nil {

@@ -77,10 +77,8 @@ func (h *Handler) expandPlaceholders() error {
 
 // check refuses what can be seen to be wrong without reading files.
 func (h *Handler) check() error {
-	switch h.Mode {
-	case "", ModeStrict, ModeOptional, ModePermissive:
-	default:
-		return fmt.Errorf("unknown mode %q; it is strict, optional or permissive", h.Mode)
+	if err := h.checkMode(); err != nil {
+		return err
 	}
 	if h.MaxTokenSize < 0 || h.MaxTokenSize > maxMaxTokenSize {
 		return fmt.Errorf("max_token_size must be between 1 and %d bytes", maxMaxTokenSize)
@@ -96,6 +94,31 @@ func (h *Handler) check() error {
 	if len(h.Issuers) == 0 {
 		return errors.New("mcp_jwt needs at least one issuer")
 	}
+	if err := h.checkIssuers(); err != nil {
+		return err
+	}
+	for _, issuer := range h.Issuers {
+		if err := issuer.check(); err != nil {
+			return fmt.Errorf("issuer %q: %w", issuer.Issuer, err)
+		}
+	}
+	return nil
+}
+
+func (h *Handler) checkMode() error {
+	switch h.Mode {
+	case "", ModeStrict, ModeOptional, ModePermissive:
+		return nil
+	default:
+		if cfutil.HasPlaceholder(h.Mode) {
+			return nil // known when the configuration loads
+		}
+		return fmt.Errorf("unknown mode %q; it is strict, optional or permissive", h.Mode)
+	}
+}
+
+// checkIssuers refuses issuers of which a token could mean either.
+func (h *Handler) checkIssuers() error {
 	seen := make(map[string]bool)
 	for _, issuer := range h.Issuers {
 		switch {
@@ -107,9 +130,6 @@ func (h *Handler) check() error {
 			return fmt.Errorf("two issuer blocks for %q", issuer.Issuer)
 		}
 		seen[issuer.Issuer] = true
-		if err := issuer.check(); err != nil {
-			return fmt.Errorf("issuer %q: %w", issuer.Issuer, err)
-		}
 	}
 	return nil
 }

@@ -13,10 +13,12 @@ import (
 const userPlaceholder = "http.auth.user."
 
 // setPlaceholders lets the rest of the request read the identity. Values are
-// made when they are asked for: most requests ask for one.
+// made when they are asked for: most requests ask for one. What a token lacks
+// is known to be empty, and so is everything of an anonymous request: Caddy
+// leaves the braces of a placeholder that nobody knows in a header.
 func setPlaceholders(r *http.Request, identity *reqctx.Identity, userClaim string) {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if !ok || identity.Anonymous {
+	if !ok {
 		return
 	}
 	repl.Map(func(name string) (any, bool) {
@@ -30,13 +32,14 @@ func setPlaceholders(r *http.Request, identity *reqctx.Identity, userClaim strin
 		if claim == "id" {
 			claim = userClaim
 		}
-		return claimText(identity.Claims[claim])
+		text, _ := claimText(identity.Claims[claim])
+		return text, true
 	})
 }
 
 // claimText writes scalars, and lists of them joined with commas. Text with
 // control characters is left out: it could split a header or a log line.
-func claimText(value any) (any, bool) {
+func claimText(value any) (text string, ok bool) {
 	list, ok := value.([]any)
 	if !ok {
 		return scalarText(value)
@@ -45,18 +48,21 @@ func claimText(value any) (any, bool) {
 	for _, element := range list {
 		text, ok := scalarText(element)
 		if !ok {
-			return nil, false
+			return "", false
 		}
 		texts = append(texts, text)
 	}
 	return strings.Join(texts, ","), true
 }
 
-func scalarText(value any) (string, bool) {
+func scalarText(value any) (text string, ok bool) {
 	switch v := value.(type) {
 	case string:
 		isControl := func(r rune) bool { return r < ' ' || r == 0x7f }
-		return v, strings.IndexFunc(v, isControl) < 0
+		if strings.ContainsFunc(v, isControl) {
+			return "", false
+		}
+		return v, true
 	case bool:
 		return strconv.FormatBool(v), true
 	case int64:

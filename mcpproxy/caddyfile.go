@@ -13,10 +13,11 @@ import (
 )
 
 var (
-	errNoUpstream  = errors.New("mcp_proxy needs an upstream")
-	errManyPaths   = errors.New("all upstreams of one mcp_proxy must have the same path")
-	errURLTooMuch  = errors.New("an upstream is scheme, host, port and path; it has no user, query or fragment")
-	errUpstreamURL = errors.New("not a URL")
+	errNoUpstream   = errors.New("mcp_proxy needs an upstream")
+	errNullUpstream = errors.New("an upstream is null")
+	errManyPaths    = errors.New("all upstreams of one mcp_proxy must have the same path")
+	errURLTooMuch   = errors.New("an upstream is scheme, host, port and path; it has no user, query or fragment")
+	errUpstreamURL  = errors.New("not a URL")
 )
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens:
@@ -102,13 +103,16 @@ func splitPath(token caddyfile.Token) (stripped caddyfile.Token, path string, er
 	}
 	slash := strings.IndexAny(rest, "/?#")
 	if slash < 0 {
-		return token, "", nil
+		slash = len(rest)
+	}
+	if strings.Contains(rest[:slash], "@") {
+		return token, "", errURLTooMuch
 	}
 	u, err := url.Parse(scheme + "://host" + rest[slash:])
 	if err != nil || strings.ContainsAny(rest[slash:], "{}") {
 		return token, "", errUpstreamURL
 	}
-	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(rest[:slash], "@") {
+	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return token, "", errURLTooMuch
 	}
 	token.Text = scheme + "://" + rest[:slash]

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -37,6 +38,8 @@ type Handler struct {
 	Public bool `json:"public,omitempty"`
 
 	logger *zap.Logger
+	// provisioned: the proxy has been set up, as far as that went.
+	provisioned bool
 	// keepAuthorization: the configuration makes something of the client's
 	// Authorization header itself.
 	keepAuthorization bool
@@ -57,8 +60,14 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return errNoUpstream
 	}
 	for _, upstream := range h.Upstreams {
+		if upstream == nil {
+			return errNullUpstream
+		}
 		if err := cfutil.Expand(&upstream.Dial); err != nil {
 			return err
+		}
+		if strings.Contains(upstream.Dial, "://") {
+			return fmt.Errorf("upstream %q is a URL; what is dialed is an address, host:port", upstream.Dial)
 		}
 	}
 	if h.FlushInterval == 0 {
@@ -70,7 +79,26 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.TransportRaw = transport
 	h.keepAuthorization = h.setsAuthorization()
-	return h.Handler.Provision(ctx)
+	h.provisioned = true
+	err = h.Handler.Provision(ctx)
+	if err != nil {
+		// Cleanup follows, and must not count down the hosts of the running
+		// configuration
+		h.Upstreams = slices.DeleteFunc(h.Upstreams, func(upstream *reverseproxy.Upstream) bool {
+			return upstream.Host == nil
+		})
+	}
+	return err
+}
+
+// Cleanup releases what Provision acquired. Caddy calls it after a Provision
+// that failed as well, and the proxy's own would panic where it was never set
+// up.
+func (h *Handler) Cleanup() error {
+	if !h.provisioned {
+		return nil
+	}
+	return h.Handler.Cleanup()
 }
 
 // withConnectionReuse keeps more idle connections than Caddy's default, if
@@ -89,6 +117,9 @@ func withConnectionReuse(raw json.RawMessage) (json.RawMessage, error) {
 	if configured, ok := transport["keep_alive"]; ok {
 		if err := json.Unmarshal(configured, &keepAlive); err != nil {
 			return nil, err
+		}
+		if keepAlive == nil { // null
+			keepAlive = map[string]json.RawMessage{}
 		}
 	}
 	if _, ok := keepAlive["max_idle_conns_per_host"]; !ok {

@@ -145,6 +145,12 @@ func classify(err error) error {
 	}
 }
 
+// span returns where the value that was read last stands in the document.
+func (r *ObjectReader) span(value jsontext.Value) (start, end int) {
+	end = int(r.dec.InputOffset())
+	return end - len(value), end
+}
+
 // String returns the text of a JSON string value, and false for any other
 // kind of value.
 func String(value jsontext.Value) (string, bool) {
@@ -250,8 +256,12 @@ func decodeNumber(text string) any {
 	return f
 }
 
-// Elements splits an array into its elements, at most limit of them. The
-// elements alias list.
+// ErrTooMany: an array has more elements than its bound.
+var ErrTooMany = errors.New("too many elements")
+
+// Elements reads list as exactly one JSON array and splits it into its
+// elements, at most limit of them. The elements alias list, whose depth has
+// been checked.
 func Elements(list jsontext.Value, limit int) ([]jsontext.Value, error) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(list))
 	if token, err := dec.ReadToken(); err != nil || token.Kind() != '[' {
@@ -260,13 +270,19 @@ func Elements(list jsontext.Value, limit int) ([]jsontext.Value, error) {
 	var elements []jsontext.Value
 	for dec.PeekKind() != ']' {
 		if len(elements) == limit {
-			return nil, fmt.Errorf("more than %d elements", limit)
+			return nil, fmt.Errorf("%w: more than %d", ErrTooMany, limit)
 		}
 		element, err := dec.ReadValue()
 		if err != nil {
 			return nil, classify(err)
 		}
 		elements = append(elements, element)
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, classify(err)
+	}
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, ErrTrailing
 	}
 	return elements, nil
 }

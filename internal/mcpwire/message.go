@@ -44,7 +44,30 @@ type Message struct {
 	ArgumentsOpen bool
 	// ProtocolVersion is what an initialize request asks for.
 	ProtocolVersion string
+	// Meta is what params._meta says about the protocol.
+	Meta Meta
+	// Listen is what a subscriptions/listen request subscribes to; nil for
+	// every other method.
+	Listen *Listen
 }
+
+// Meta are the members of params._meta that every modern request carries.
+type Meta struct {
+	// Version is the protocol version; "" when it is missing.
+	Version string
+	// Capabilities: the client's capabilities are there.
+	Capabilities bool
+}
+
+// Names of the members of _meta.
+const (
+	metaVersion      = "io.modelcontextprotocol/protocolVersion"
+	metaCapabilities = "io.modelcontextprotocol/clientCapabilities"
+)
+
+// MaxBatch is how many messages a batch may hold. Every one of them is
+// judged, so it bounds the work of one request.
+const MaxBatch = 100
 
 // FormatError is a message that is not acceptable JSON-RPC. Code is the
 // JSON-RPC error code to answer with, ID the id to echo, as far as it was
@@ -62,6 +85,9 @@ func (e *FormatError) Unwrap() error { return e.err }
 var (
 	errEmpty        = errors.New("empty body")
 	errBatch        = errors.New("batches are not accepted")
+	errEmptyBatch   = errors.New("an empty batch")
+	errBatchInit    = errors.New("initialize in a batch")
+	errMeta         = errors.New(`"_meta" must be an object, its protocol version a string and its client capabilities an object`)
 	errMember       = errors.New("a member name that differs from one of the specification only by case or by a NUL")
 	errVersion      = errors.New(`"jsonrpc" must be "2.0"`)
 	errID           = errors.New(`"id" must be a string or an integer`)
@@ -78,7 +104,43 @@ var (
 var envelopeNames = []string{"jsonrpc", "id", "method", "params", "result", "error"}
 
 // paramNames are the members of params, and of its ref, that decide.
-var paramNames = []string{"name", "uri", "taskId", "arguments", "ref", "type", "_meta", "protocolVersion"}
+var paramNames = []string{
+	"name", "uri", "taskId", "arguments", "ref", "type", "_meta", "protocolVersion", "notifications",
+}
+
+// metaNames are the members of _meta that decide.
+var metaNames = []string{metaVersion, metaCapabilities}
+
+// ReadAll reads the body of a POST: one message, or a batch of them. The
+// first byte that is not blank tells which.
+func ReadAll(body []byte) (messages []*Message, batch bool, err error) {
+	first := bytes.TrimLeft(body, " \t\r\n")
+	if len(first) == 0 || first[0] != '[' {
+		m, err := Read(body)
+		return []*Message{m}, false, err
+	}
+	if err := CheckDepth(body); err != nil {
+		return nil, true, refuse(CodeParseError, nil, err)
+	}
+	elements, err := Elements(body, MaxBatch)
+	switch {
+	case err != nil:
+		return nil, true, refuse(codeOf(err), nil, err)
+	case len(elements) == 0:
+		return nil, true, refuse(CodeInvalidRequest, nil, errEmptyBatch)
+	}
+	for _, element := range elements {
+		m, err := Read(element)
+		if err != nil {
+			return nil, true, err
+		}
+		if m.Method == "initialize" {
+			return nil, true, refuse(CodeInvalidRequest, m.ID, errBatchInit)
+		}
+		messages = append(messages, m)
+	}
+	return messages, true, nil
+}
 
 // Read reads exactly one JSON-RPC message. What it accepts, every other
 // JSON parser reads the same way: no duplicate members, no case twins, valid
@@ -94,6 +156,7 @@ func Read(body []byte) (*Message, error) {
 
 	var (
 		reader                         ObjectReader
+		paramsAt                       int
 		version, id, method, params    jsontext.Value
 		hasID, hasMethod, hasResult    bool
 		hasError, hasVersion, hasParam bool
@@ -108,6 +171,7 @@ func Read(body []byte) (*Message, error) {
 			method, hasMethod = value, true
 		case "params":
 			params, hasParam = value, true
+			paramsAt, _ = reader.span(value)
 		case "result":
 			hasResult = true
 		case "error":
@@ -118,11 +182,7 @@ func Read(body []byte) (*Message, error) {
 		return nil
 	})
 	if err != nil {
-		code := CodeParseError
-		if errors.Is(err, errMember) || errors.Is(err, ErrDuplicate) {
-			code = CodeInvalidRequest
-		}
-		return nil, refuse(code, nil, err)
+		return nil, refuse(codeOf(err), nil, err)
 	}
 
 	if hasID && !validID(id) {
@@ -154,17 +214,19 @@ func Read(body []byte) (*Message, error) {
 	if hasParam && params.Kind() != '{' {
 		return invalid(errParams)
 	}
-	if err := m.readParams(&reader, params); err != nil {
+	if err := m.readParams(&reader, params, paramsAt); err != nil {
 		return invalid(err)
 	}
 	return m, nil
 }
 
-// readParams finds the target and the arguments.
-func (m *Message) readParams(reader *ObjectReader, params jsontext.Value) error {
+// readParams finds the target and the arguments. at is where params stand
+// in the body.
+func (m *Message) readParams(reader *ObjectReader, params jsontext.Value, at int) error {
 	place, targeted := targetPlaces[m.Method]
 	completion := m.Method == completionMethod
-	var target, ref jsontext.Value
+	var target, ref, meta, notifications jsontext.Value
+	var notificationsAt int
 	if params != nil {
 		err := reader.read(params, func(name string, value jsontext.Value) error {
 			switch {
@@ -180,6 +242,11 @@ func (m *Message) readParams(reader *ObjectReader, params jsontext.Value) error 
 				m.Arguments = value
 			case completion && name == "ref":
 				ref = value
+			case name == "_meta":
+				meta = value
+			case m.Method == listenMethod && name == "notifications":
+				notifications = value
+				notificationsAt, _ = reader.span(value)
 			case name == "protocolVersion" && m.Method == "initialize":
 				m.ProtocolVersion, _ = String(value)
 			default:
@@ -188,6 +255,11 @@ func (m *Message) readParams(reader *ObjectReader, params jsontext.Value) error 
 			return nil
 		})
 		if err != nil {
+			return err
+		}
+	}
+	if meta != nil {
+		if err := m.Meta.read(reader, meta); err != nil {
 			return err
 		}
 	}
@@ -200,8 +272,33 @@ func (m *Message) readParams(reader *ObjectReader, params jsontext.Value) error 
 		m.Kind, m.Target = place.kind, text
 	case completion:
 		return m.readRef(reader, ref)
+	case m.Method == listenMethod:
+		m.Listen = &Listen{start: at + notificationsAt}
+		return m.Listen.read(reader, notifications)
 	}
 	return nil
+}
+
+func (m *Meta) read(reader *ObjectReader, meta jsontext.Value) error {
+	if meta.Kind() != '{' {
+		return errMeta
+	}
+	return reader.read(meta, func(name string, value jsontext.Value) error {
+		var ok bool
+		switch name {
+		case metaVersion:
+			m.Version, ok = String(value)
+		case metaCapabilities:
+			m.Capabilities = value.Kind() == '{'
+			ok = m.Capabilities
+		default:
+			return checkTwin(name, metaNames)
+		}
+		if !ok {
+			return errMeta
+		}
+		return nil
+	})
 }
 
 // readRef finds what a completion is for.
@@ -260,6 +357,14 @@ func validID(id jsontext.Value) bool {
 	default:
 		return false
 	}
+}
+
+// codeOf tells what is no JSON from what is no acceptable message.
+func codeOf(err error) int {
+	if errors.Is(err, errMember) || errors.Is(err, ErrDuplicate) || errors.Is(err, ErrTooMany) {
+		return CodeInvalidRequest
+	}
+	return CodeParseError
 }
 
 func refuse(code int, id jsontext.Value, err error) error {

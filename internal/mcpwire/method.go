@@ -66,8 +66,12 @@ var targetPlaces = map[string]targetPlace{
 	"tasks/cancel":          {Task, "taskId"},
 }
 
-// completionMethod names its target one level deeper, in params.ref.
-const completionMethod = "completion/complete"
+const (
+	// completionMethod names its target one level deeper, in params.ref.
+	completionMethod = "completion/complete"
+	// listenMethod names many targets, in params.notifications.
+	listenMethod = "subscriptions/listen"
+)
 
 // untargetedMethods are the methods of the specification that name no
 // target. Notifications belong to them too; see Known.
@@ -88,6 +92,6 @@ func known(method string) bool {
 	if _, ok := targetPlaces[method]; ok {
 		return true
 	}
-	return untargetedMethods[method] || method == completionMethod ||
+	return untargetedMethods[method] || method == completionMethod || method == listenMethod ||
 		strings.HasPrefix(method, "notifications/")
 }

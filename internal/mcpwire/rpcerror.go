@@ -13,9 +13,14 @@ const (
 	CodeMethodNotFound   = -32601
 	CodeInvalidParams    = -32602
 	CodeResourceNotFound = -32002 // legacy versions only
+	// of 2026-07-28
+	CodeHeaderMismatch     = -32020
+	CodeUnsupportedVersion = -32022
 	// CodeDenied is the gateway's own code, outside the ranges that JSON-RPC
 	// and MCP reserve.
 	CodeDenied = -31403
+	// CodeBadUpstream: the upstream's answer could not be judged.
+	CodeBadUpstream = -31502
 )
 
 // ErrorResponse encodes a JSON-RPC error. id is echoed as it was written,

@@ -1,0 +1,332 @@
+package celauthz
+
+import (
+	"bytes"
+	"errors"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"go.uber.org/zap"
+
+	"github.com/caddymcp/gateway/internal/mcpwire"
+)
+
+// errStopped is what the upstream's copy loop gets once an answer has been
+// given up.
+var errStopped = errors.New("the answer cannot be passed on")
+
+// passage is how the body of an answer passes.
+type passage uint8
+
+const (
+	undecided passage = iota
+	// through: nothing in it can be hidden.
+	through
+	// guarded: it should hold no list; a list stops it.
+	guarded
+	// collected: it is filtered as a whole.
+	collected
+	// split: it is filtered event by event.
+	split
+	// stopped: it was refused, or broke off.
+	stopped
+)
+
+// filterWriter filters the answer of an upstream. It has no Unwrap, and
+// neither ReadFrom nor Hijack: nothing gets past it.
+type filterWriter struct {
+	client http.ResponseWriter
+	filter mcpwire.Filter
+	id     jsontext.Value // of the request, for an answer that is refused
+	limit  int
+	logger *zap.Logger
+	lists  bool // the request asks for a list, or for nobody knows what
+
+	passage  passage
+	status   int
+	buffer   bytes.Buffer
+	splitter mcpwire.Splitter
+	guard    mcpwire.Guard
+}
+
+// listMethods are those whose answers hold lists.
+var listMethods = map[string]bool{
+	"tools/list": true, "prompts/list": true, "resources/list": true,
+	"resources/templates/list": true, "tasks/list": true,
+}
+
+// cacheableMethods are those, besides lists, whose answers a modern client
+// may cache.
+var cacheableMethods = map[string]bool{"server/discover": true, "resources/read": true}
+
+// newFilterWriter returns the writer for the answer to a request, nil when
+// nothing in it could change.
+func (h *Handler) newFilterWriter(w http.ResponseWriter, who *caller, in *incoming, v *visibility, filter mcpwire.Filter) *filterWriter {
+	f := &filterWriter{client: w, filter: filter, limit: int(h.MaxEvent), logger: h.logger, lists: in.batch}
+	modern := mcpwire.IsModern(who.version)
+	for _, m := range in.messages {
+		if !in.batch {
+			f.id = m.ID
+		}
+		isList := listMethods[m.Method]
+		f.lists = f.lists || isList || !m.Known
+		f.filter.Private = f.filter.Private || modern && (isList || cacheableMethods[m.Method])
+	}
+	if v.everything() && !f.filter.Private {
+		return nil
+	}
+	return f
+}
+
+// Header implements http.ResponseWriter.
+func (f *filterWriter) Header() http.Header { return f.client.Header() }
+
+// WriteHeader decides how the body passes.
+func (f *filterWriter) WriteHeader(status int) {
+	if f.passage != undecided {
+		return
+	}
+	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
+		f.client.WriteHeader(status)
+		return
+	}
+	f.status = status
+	f.passage = f.choose(status)
+	switch f.passage {
+	case stopped:
+		f.refuse("status, encoding or type of the answer")
+	case split:
+		f.splitter = mcpwire.Splitter{Limit: f.limit, Emit: f.emit}
+		f.dropBodyHeaders()
+		f.client.WriteHeader(status)
+	case through, guarded:
+		f.client.WriteHeader(status)
+	case undecided, collected:
+	}
+}
+
+// choose looks at the head of the answer.
+func (f *filterWriter) choose(status int) passage {
+	header := f.Header()
+	switch {
+	case status == http.StatusSwitchingProtocols, status == http.StatusPartialContent:
+		return stopped
+	case status == http.StatusNoContent, status == http.StatusNotModified, header.Get("Content-Length") == "0":
+		return through
+	}
+	if encoding := strings.Join(header.Values("Content-Encoding"), ","); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return stopped
+	}
+	if len(header.Values("Content-Type")) > 1 {
+		return stopped
+	}
+	mediaType, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
+	switch {
+	case mediaType == "text/event-stream":
+		return split
+	case mediaType == "application/json" && !f.lists && !f.filter.Private:
+		return guarded
+	default:
+		// JSON, or something that does not say what it is
+		return collected
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (f *filterWriter) Write(p []byte) (int, error) {
+	if f.passage == undecided {
+		f.WriteHeader(http.StatusOK)
+	}
+	switch f.passage {
+	case through:
+		return f.client.Write(p)
+	case guarded:
+		if err := f.guard.Write(p); err != nil {
+			return f.breakOff(err)
+		}
+		return f.client.Write(p)
+	case split:
+		if err := f.splitter.Write(p); err != nil {
+			return f.breakOff(err)
+		}
+		return len(p), nil
+	case collected:
+		if f.buffer.Len()+len(p) > f.limit {
+			f.passage = stopped
+			f.refuse("size of the answer")
+			return 0, errStopped
+		}
+		return f.buffer.Write(p)
+	default:
+		return 0, errStopped
+	}
+}
+
+// emit passes one event on, filtered.
+func (f *filterWriter) emit(event *mcpwire.Event) error {
+	out := event.Raw
+	if event.Foreign {
+		out = event.WithData(event.Data)
+	}
+	if data := bytes.TrimLeft(event.Data, " \t\n"); len(data) > 0 && (data[0] == '{' || data[0] == '[') {
+		filtered, err := f.filter.Message(event.Data)
+		if err != nil {
+			return err
+		}
+		if len(filtered) != len(event.Data) || !bytes.Equal(filtered, event.Data) {
+			out = event.WithData(oneLine(filtered))
+		}
+	} else if bytes.ContainsRune(data, '{') {
+		return mcpwire.ErrSyntax // no message, yet it holds something like one
+	}
+	_, err := f.client.Write(out)
+	return err
+}
+
+// oneLine removes the line ends between the tokens of a message; inside
+// strings JSON has none.
+func oneLine(message []byte) []byte {
+	if message == nil || bytes.IndexAny(message, "\r\n") < 0 {
+		return message
+	}
+	return bytes.Map(func(r rune) rune {
+		if r == '\r' || r == '\n' {
+			return ' '
+		}
+		return r
+	}, message)
+}
+
+// finish gives the client what was collected. It is called once the handlers
+// behind are done, unless they broke off.
+func (f *filterWriter) finish() error {
+	switch f.passage {
+	case collected:
+		return f.finishCollected()
+	case split:
+		f.splitter.Close()
+	case undecided, through, guarded, stopped:
+	}
+	return nil
+}
+
+func (f *filterWriter) finishCollected() error {
+	body := f.buffer.Bytes()
+	out, err := f.filterCollected(body)
+	if err != nil {
+		f.refuse(err.Error())
+		return nil
+	}
+	if !bytes.Equal(out, body) {
+		f.dropBodyHeaders()
+		f.Header().Set("Content-Length", strconv.Itoa(len(out)))
+	}
+	if f.filter.Private || f.lists {
+		f.setPrivate()
+	}
+	f.client.WriteHeader(f.status)
+	_, err = f.client.Write(out)
+	return err
+}
+
+// filterCollected filters a body that is JSON, whatever its type says, and
+// passes one that certainly is not.
+func (f *filterWriter) filterCollected(body []byte) ([]byte, error) {
+	if len(body) == 0 {
+		return body, nil
+	}
+	mediaType, _, _ := mime.ParseMediaType(f.Header().Get("Content-Type"))
+	if mediaType != "application/json" && !bytes.ContainsAny(body, "{") {
+		return body, nil
+	}
+	out, err := f.filter.Message(body)
+	if err == nil && out == nil {
+		err = errStopped // a single message that must not be seen
+	}
+	return out, err
+}
+
+// refuse answers 502 in place of an answer that cannot be judged. Nothing
+// has been written yet.
+func (f *filterWriter) refuse(why string) {
+	f.passage = stopped
+	f.logger.Error("the upstream's answer was not passed on", zap.String("reason", why))
+	f.dropBodyHeaders()
+	header := f.Header()
+	for _, name := range []string{"Content-Encoding", "Cache-Control", "Trailer", "Mcp-Session-Id"} {
+		header.Del(name)
+	}
+	body := mcpwire.ErrorResponse(f.id, mcpwire.CodeBadUpstream, "the server's answer could not be checked", nil)
+	header.Set("Content-Type", "application/json")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	f.client.WriteHeader(http.StatusBadGateway)
+	// nothing can be done about a client that has gone
+	_, _ = f.client.Write(body)
+}
+
+// breakOff ends an answer of which a part has been passed on.
+func (f *filterWriter) breakOff(err error) (int, error) {
+	f.passage = stopped
+	f.logger.Error("the upstream's answer was broken off", zap.Error(err))
+	return 0, err
+}
+
+// dropBodyHeaders removes what describes a body that changes.
+func (f *filterWriter) dropBodyHeaders() {
+	header := f.Header()
+	for _, name := range []string{"Content-Length", "Etag", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest", "Accept-Ranges", "Last-Modified"} {
+		header.Del(name)
+	}
+	if f.filter.Private || f.lists {
+		f.setPrivate()
+	}
+}
+
+// setPrivate keeps shared caches from an answer that depends on who asked.
+func (f *filterWriter) setPrivate() {
+	header := f.Header()
+	kept := []string{"private"}
+	for _, value := range header.Values("Cache-Control") {
+		for directive := range strings.SplitSeq(value, ",") {
+			directive = strings.TrimSpace(directive)
+			if directive != "" && !strings.EqualFold(directive, "public") && !strings.EqualFold(directive, "private") {
+				kept = append(kept, directive)
+			}
+		}
+	}
+	header.Set("Cache-Control", strings.Join(kept, ", "))
+}
+
+// FlushError implements what http.ResponseController looks for. A body that
+// is being collected has nothing to flush.
+func (f *filterWriter) FlushError() error {
+	switch f.passage {
+	case undecided, collected:
+		return nil
+	default:
+		return http.NewResponseController(f.client).Flush()
+	}
+}
+
+// Flush implements http.Flusher.
+func (f *filterWriter) Flush() { _ = f.FlushError() }
+
+// EnableFullDuplex, SetReadDeadline and SetWriteDeadline pass through: they
+// move no bytes.
+func (f *filterWriter) EnableFullDuplex() error {
+	return http.NewResponseController(f.client).EnableFullDuplex()
+}
+
+// SetReadDeadline implements what http.ResponseController looks for.
+func (f *filterWriter) SetReadDeadline(deadline time.Time) error {
+	return http.NewResponseController(f.client).SetReadDeadline(deadline)
+}
+
+// SetWriteDeadline implements what http.ResponseController looks for.
+func (f *filterWriter) SetWriteDeadline(deadline time.Time) error {
+	return http.NewResponseController(f.client).SetWriteDeadline(deadline)
+}

@@ -1,0 +1,121 @@
+package mcpwire
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// ErrUnexpectedList: an answer that holds no list by its method holds one.
+var ErrUnexpectedList = errors.New("a list where none belongs")
+
+// maxGuardedName bounds the member names the guard keeps. Those it looks for
+// are shorter, six bytes for each character if all were escaped.
+const maxGuardedName = 6 * len("resourceTemplates")
+
+// Guard watches a JSON object pass by and stops it at a list that should
+// have been filtered: result.tools and its like. It keeps nothing but a few
+// bytes, so answers that hold no list need not be collected to be sure of
+// it. It is lenient where a parser would be: it only ever stops more.
+type Guard struct {
+	depth    int
+	inString bool
+	escaped  bool
+	started  bool
+	isName   bool   // the next string at this depth is a member name
+	name     []byte // the name that is being read, or was read last
+	tooLong  bool
+	inResult bool // inside the object that is the value of "result"
+}
+
+// Write looks at the next piece.
+func (g *Guard) Write(piece []byte) error {
+	for _, c := range piece {
+		if err := g.next(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *Guard) next(c byte) error {
+	if g.inString {
+		g.inStringByte(c)
+		return nil
+	}
+	switch c {
+	case ' ', '\t', '\r', '\n', ':':
+		return nil
+	case '"':
+		g.inString = true
+		if g.isName && g.depth <= 2 {
+			g.name, g.tooLong = g.name[:0], false
+		}
+	case '{', '[':
+		return g.open(c)
+	case '}', ']':
+		g.depth--
+		g.isName = false
+		if g.depth < 2 {
+			g.inResult = false
+		}
+	case ',':
+		g.isName = true
+	}
+	if !g.started {
+		// not an object, so nothing a client takes for a message
+		return ErrUnexpectedList
+	}
+	return nil
+}
+
+// open enters an object or array, which is the value of g.name.
+func (g *Guard) open(c byte) error {
+	switch {
+	case !g.started && c == '[':
+		return ErrUnexpectedList
+	case g.depth == 1 && g.nameIs("result"):
+		g.inResult = true
+	case g.depth == 2 && g.inResult && c == '[':
+		for list := range listPlaces {
+			if g.nameIs(list) {
+				return ErrUnexpectedList
+			}
+		}
+	}
+	g.started = true
+	g.depth++
+	g.isName = c == '{'
+	return nil
+}
+
+func (g *Guard) inStringByte(c byte) {
+	if g.isName && g.depth <= 2 && (c != '"' || g.escaped) {
+		if len(g.name) < maxGuardedName {
+			g.name = append(g.name, c)
+		} else {
+			g.tooLong = true
+		}
+	}
+	switch {
+	case g.escaped:
+		g.escaped = false
+	case c == '\\':
+		g.escaped = true
+	case c == '"':
+		g.inString, g.isName = false, false
+	}
+}
+
+// nameIs compares without case and after unescaping, as lenient parsers do.
+func (g *Guard) nameIs(name string) bool {
+	if g.tooLong {
+		return false
+	}
+	text, err := jsontext.AppendUnquote(nil, `"`+string(g.name)+`"`)
+	if err != nil {
+		return true // nobody can say what it is
+	}
+	return strings.EqualFold(string(text), name)
+}

@@ -1,0 +1,218 @@
+package mcpwire
+
+import (
+	"bytes"
+	"errors"
+)
+
+// ErrEventTooLarge: an event is larger than its bound.
+var ErrEventTooLarge = errors.New("server-sent event too large")
+
+// Event is one server-sent event (HTML standard, section 9.2.6).
+type Event struct {
+	// Raw are all bytes of the event, its blank line included.
+	Raw []byte
+	// Data is the payload, its data lines joined by line feeds; nil for an
+	// event without any.
+	Data []byte
+	// Foreign: there is a line that is no field of an event. Clients ignore
+	// it, but somebody who reads the bytes would not; WithData drops it.
+	Foreign bool
+	// rest are the lines that are not data, each with its line end, and
+	// dataAt is how many of them stand before the first data line.
+	rest   [][]byte
+	dataAt int
+}
+
+// WithData is the event with another payload, which must be a single line;
+// every other field stays. A nil payload leaves an event that is dispatched
+// to nobody but still moves the client's last event id on.
+func (e *Event) WithData(data []byte) []byte {
+	out := make([]byte, 0, len(e.Raw)+len(data))
+	for i, line := range e.rest {
+		if i == e.dataAt {
+			out = appendData(out, data)
+		}
+		out = append(out, line...)
+	}
+	if e.dataAt >= len(e.rest) {
+		out = appendData(out, data)
+	}
+	return append(out, '\n')
+}
+
+func appendData(out, data []byte) []byte {
+	if data == nil {
+		return out
+	}
+	out = append(out, "data: "...)
+	out = append(out, data...)
+	return append(out, '\n')
+}
+
+// Splitter splits a stream into events as it arrives, in pieces of any size,
+// with CR, LF or CRLF at the end of lines. Comments outside of an event pass
+// at once: they keep a connection alive.
+type Splitter struct {
+	// Limit bounds one event, in bytes.
+	Limit int
+	// Emit is called for each event, and for bytes between events with an
+	// event that has only Raw. What it gets is valid until it returns.
+	Emit func(*Event) error
+
+	pending   []byte // bytes of the event so far
+	lineStart int    // where in pending the unfinished line starts
+	fields    bool   // pending has a line that is not a comment
+	afterCR   bool   // the last byte was a CR: a LF belongs to it
+	started   bool   // the first line is over: no BOM any more
+}
+
+// Write takes the next piece of the stream.
+func (s *Splitter) Write(piece []byte) error {
+	for len(piece) > 0 {
+		if s.afterCR {
+			s.afterCR = false
+			if piece[0] == '\n' {
+				if err := s.endCRLF(); err != nil {
+					return err
+				}
+				piece = piece[1:]
+				continue
+			}
+		}
+		end := bytes.IndexAny(piece, "\r\n")
+		if end < 0 {
+			return s.append(piece)
+		}
+		if err := s.append(piece[:end+1]); err != nil {
+			return err
+		}
+		s.afterCR = piece[end] == '\r'
+		piece = piece[end+1:]
+		if err := s.endLine(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close takes the end of the stream. What is left is no event: clients drop
+// it, and so does the gateway.
+func (s *Splitter) Close() {
+	s.pending, s.lineStart = nil, 0
+}
+
+func (s *Splitter) append(piece []byte) error {
+	if len(s.pending)+len(piece) > s.Limit {
+		return ErrEventTooLarge
+	}
+	s.pending = append(s.pending, piece...)
+	return nil
+}
+
+// endCRLF adds the LF of a CRLF whose CR has ended a line already.
+func (s *Splitter) endCRLF() error {
+	if len(s.pending) == 0 {
+		// the event has gone with its CR
+		return s.Emit(&Event{Raw: []byte{'\n'}})
+	}
+	s.pending = append(s.pending, '\n')
+	s.lineStart = len(s.pending)
+	return nil
+}
+
+// endLine looks at the line that pending ends with.
+func (s *Splitter) endLine() error {
+	line := s.pending[s.lineStart : len(s.pending)-1]
+	if !s.started {
+		line = bytes.TrimPrefix(line, []byte("\ufeff"))
+		s.started = true
+	}
+	s.lineStart = len(s.pending)
+	switch {
+	case len(line) == 0:
+		return s.flush()
+	case line[0] == ':':
+		if !s.fields {
+			return s.flush()
+		}
+	default:
+		s.fields = true
+	}
+	return nil
+}
+
+// flush emits what is pending.
+func (s *Splitter) flush() error {
+	event := parseEvent(s.pending)
+	s.fields = false
+	s.lineStart = 0
+	err := s.Emit(event)
+	if cap(s.pending) > maxKeptEvent {
+		s.pending = nil // one large event must not cost memory for hours
+	}
+	s.pending = s.pending[:0]
+	return err
+}
+
+// maxKeptEvent bounds the buffer that an idle stream keeps.
+const maxKeptEvent = 16 << 10
+
+// parseEvent takes the lines of an event apart.
+func parseEvent(raw []byte) *Event {
+	event := &Event{Raw: raw}
+	for rest := bytes.TrimPrefix(raw, []byte("\ufeff")); len(rest) > 0; {
+		line, end := rest, len(rest)
+		if at := bytes.IndexAny(rest, "\r\n"); at >= 0 {
+			line, end = rest[:at], at+1
+			if rest[at] == '\r' && end < len(rest) && rest[end] == '\n' {
+				end++
+			}
+		}
+		whole := rest[:end]
+		rest = rest[end:]
+		if len(line) == 0 {
+			continue
+		}
+		if payload, ok := dataLine(line); ok {
+			if event.Data == nil {
+				event.Data = append([]byte{}, payload...)
+				event.dataAt = len(event.rest)
+			} else {
+				event.Data = append(append(event.Data, '\n'), payload...)
+			}
+			continue
+		}
+		if isField(line) {
+			event.rest = append(event.rest, whole)
+		} else {
+			event.Foreign = true
+		}
+	}
+	return event
+}
+
+// dataLine returns the payload of a data field.
+func dataLine(line []byte) (payload []byte, ok bool) {
+	rest, ok := bytes.CutPrefix(line, []byte("data"))
+	switch {
+	case !ok:
+		return nil, false
+	case len(rest) == 0:
+		return rest, true
+	case rest[0] != ':':
+		return nil, false
+	}
+	return bytes.TrimPrefix(rest[1:], []byte{' '}), true
+}
+
+// isField reports whether a line is a comment or a field other than data.
+func isField(line []byte) bool {
+	name, _, _ := bytes.Cut(line, []byte{':'})
+	switch string(name) {
+	case "", "event", "id", "retry":
+		return true
+	default:
+		return false
+	}
+}
