@@ -173,7 +173,7 @@ func (a *jsonAdapter) NativeToValue(value any) ref.Val {
 		if a.inside {
 			return inexact{}
 		}
-		return errInexact()
+		return types.WrapErr(errInexact)
 	case map[string]any:
 		return types.NewStringInterfaceMap(insideContainers, v)
 	case []any:
@@ -188,8 +188,7 @@ func (a *jsonAdapter) NativeToValue(value any) ref.Val {
 	}
 }
 
-// errInexact makes a new error each time: the library writes into them.
-func errInexact() *types.Err { return types.NewErrFromString("the number cannot be held exactly") }
+var errInexact = errors.New("the number cannot be held exactly")
 
 // inexact stands for such a number inside a list or a map, until it is read
 // itself. It equals nothing. An error in its place would make whole lists and
@@ -199,10 +198,10 @@ type inexact struct{}
 var inexactType = types.NewOpaqueType("inexact_number")
 
 // ConvertToNative implements ref.Val.
-func (inexact) ConvertToNative(reflect.Type) (any, error) { return nil, errInexact() }
+func (inexact) ConvertToNative(reflect.Type) (any, error) { return nil, errInexact }
 
 // ConvertToType implements ref.Val.
-func (inexact) ConvertToType(ref.Type) ref.Val { return errInexact() }
+func (inexact) ConvertToType(ref.Type) ref.Val { return types.WrapErr(errInexact) }
 
 // Equal implements ref.Val.
 func (inexact) Equal(ref.Val) ref.Val { return types.False }

@@ -2,9 +2,6 @@ package celauthz
 
 import (
 	"context"
-	"path"
-	"strconv"
-	"strings"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
 )
@@ -137,65 +134,4 @@ func (p *policy) decideNames(ctx context.Context, q question, who *caller, what 
 		return p.decide(ctx, q, who, what)
 	}
 	return d
-}
-
-// normalURI is the resource a server would reach with a URI once it has
-// decoded it and resolved its dot segments. Scheme and host compare without
-// case (RFC 3986 section 6.2.2). It takes any text, because servers do.
-func normalURI(uri string) string {
-	var prefix string
-	rest := uri
-	if scheme, after, ok := strings.Cut(rest, ":"); ok && !strings.ContainsAny(scheme, "/?#") {
-		prefix, rest = strings.ToLower(scheme)+":", after
-	}
-	if after, ok := strings.CutPrefix(rest, "//"); ok {
-		end := strings.IndexAny(after, `/\?#`)
-		if end < 0 {
-			end = len(after)
-		}
-		prefix, rest = prefix+"//"+strings.ToLower(after[:end]), after[end:]
-	}
-	var suffix string
-	if end := strings.IndexAny(rest, "?#"); end >= 0 {
-		rest, suffix = rest[:end], rest[end:]
-	}
-	// some servers decode twice, and take a backslash for a separator
-	decoded := strings.ReplaceAll(percentDecode(percentDecode(rest)), `\`, "/")
-	return prefix + cleanPath(decoded) + suffix
-}
-
-// cleanPath resolves dot segments and doubled slashes; a slash at the end
-// stays.
-func cleanPath(text string) string {
-	if text == "" {
-		return ""
-	}
-	cleaned := path.Clean(text)
-	if strings.HasPrefix(text, "/") {
-		// a rooted path has nothing above its root
-		cleaned = path.Clean("/" + text)
-	}
-	if strings.HasSuffix(text, "/") && !strings.HasSuffix(cleaned, "/") {
-		cleaned += "/"
-	}
-	return cleaned
-}
-
-// percentDecode decodes what can be decoded and leaves the rest.
-func percentDecode(text string) string {
-	if !strings.Contains(text, "%") {
-		return text
-	}
-	decoded := make([]byte, 0, len(text))
-	for i := 0; i < len(text); i++ {
-		if text[i] == '%' && i+2 < len(text) {
-			if b, err := strconv.ParseUint(text[i+1:i+3], 16, 8); err == nil {
-				decoded = append(decoded, byte(b))
-				i += 2
-				continue
-			}
-		}
-		decoded = append(decoded, text[i])
-	}
-	return string(decoded)
 }

@@ -119,14 +119,28 @@ func checkTransport(r *http.Request) (status int, text string) {
 	if r.Method != http.MethodPost {
 		return checkBodiless(r)
 	}
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || mediaType != "application/json" {
+	if !isJSON(r.Header.Get("Content-Type")) {
 		return http.StatusUnsupportedMediaType, "the body must be application/json"
 	}
 	if encoding := r.Header.Values("Content-Encoding"); len(encoding) > 0 && !strings.EqualFold(strings.Join(encoding, ","), "identity") {
 		return http.StatusUnsupportedMediaType, "the body must not be encoded"
 	}
 	return 0, ""
+}
+
+// isJSON accepts no charset but UTF-8: some servers decode the body as the
+// client says, and would read other names in it (UTF-7) than were judged.
+func isJSON(contentType string) bool {
+	mediaType, parameters, err := mime.ParseMediaType(contentType)
+	if err != nil || mediaType != "application/json" {
+		return false
+	}
+	for name, value := range parameters {
+		if name != "charset" || !strings.EqualFold(value, "utf-8") {
+			return false
+		}
+	}
+	return true
 }
 
 // singleHeaders are read by server and gateway; of two values, each might

@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/go-json-experiment/json/jsontext"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddymcp/gateway/internal/mcptest"
 	"github.com/caddymcp/gateway/internal/reqctx"
@@ -68,6 +70,7 @@ func inline(keys ...any) *JWKS { return &JWKS{Inline: jsontext.Value(mcptest.Set
 // it, which must see nothing of a request that is refused.
 type gate struct {
 	*Handler
+	logs  *observer.ObservedLogs
 	calls int
 	// what the upstream saw
 	seen     *http.Request
@@ -101,7 +104,9 @@ func tryGate(t testing.TB, configure ...func(*Handler)) (*gate, error) {
 		return nil, err
 	}
 	h.verifier.now = atNoon
-	return &gate{Handler: h}, nil
+	core, logs := observer.New(zap.DebugLevel)
+	h.logger = zap.New(core)
+	return &gate{Handler: h, logs: logs}, nil
 }
 
 // withIssuer changes the one issuer of a gate.

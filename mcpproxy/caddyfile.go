@@ -13,11 +13,10 @@ import (
 )
 
 var (
-	errNoUpstream   = errors.New("mcp_proxy needs an upstream")
-	errNullUpstream = errors.New("an upstream is null")
-	errManyPaths    = errors.New("all upstreams of one mcp_proxy must have the same path")
-	errURLTooMuch   = errors.New("an upstream is scheme, host, port and path; it has no user, query or fragment")
-	errUpstreamURL  = errors.New("not a URL")
+	errNoUpstream  = errors.New("mcp_proxy needs an upstream")
+	errManyPaths   = errors.New("all upstreams of one mcp_proxy must have the same path")
+	errURLTooMuch  = errors.New("an upstream is scheme, host, port and path; it has no user, query or fragment")
+	errUpstreamURL = errors.New("not a URL")
 )
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens:

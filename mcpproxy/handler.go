@@ -4,6 +4,7 @@ package mcpproxy
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -61,7 +62,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	for _, upstream := range h.Upstreams {
 		if upstream == nil {
-			return errNullUpstream
+			return errors.New("an upstream is null")
 		}
 		if err := cfutil.Expand(&upstream.Dial); err != nil {
 			return err

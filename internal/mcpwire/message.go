@@ -22,7 +22,7 @@ const (
 	Response
 )
 
-// Message is one JSON-RPC message, read strictly. Its raw members alias the
+// Message is one JSON-RPC message, read strictly. Its raw arguments alias the
 // bytes it was read from.
 type Message struct {
 	Shape Shape
@@ -188,6 +188,8 @@ func Read(body []byte) (*Message, error) {
 	if hasID && !validID(id) {
 		return nil, refuse(CodeInvalidRequest, nil, errID)
 	}
+	// answers are written when the body is no longer there
+	id = bytes.Clone(id)
 	invalid := func(err error) (*Message, error) { return nil, refuse(CodeInvalidRequest, id, err) }
 	if text, ok := String(version); !hasVersion || !ok || text != "2.0" {
 		return invalid(errVersion)
@@ -266,6 +268,10 @@ func (m *Message) readParams(reader *ObjectReader, params jsontext.Value, at int
 	switch {
 	case targeted:
 		text, ok := String(target)
+		if !ok && target == nil && removedMethods[m.Method] && IsModern(m.Meta.Version) {
+			m.Known = false
+			return nil
+		}
 		if !ok {
 			return errTargetAbsent
 		}

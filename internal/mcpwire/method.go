@@ -73,6 +73,11 @@ const (
 	listenMethod = "subscriptions/listen"
 )
 
+// removedMethods name a target in legacy versions and are gone from modern
+// ones, so there a request without it is no malformed request: it asks for a
+// method that nobody knows.
+var removedMethods = map[string]bool{"resources/subscribe": true, "resources/unsubscribe": true}
+
 // untargetedMethods are the methods of the specification that name no
 // target. Notifications belong to them too; see Known.
 var untargetedMethods = map[string]bool{
