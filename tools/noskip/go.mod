@@ -1,0 +1,3 @@
+module github.com/caddymcp/gateway/tools/noskip
+
+go 1.26.0
