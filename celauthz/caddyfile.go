@@ -77,7 +77,7 @@ func unmarshalSize(d *caddyfile.Dispenser, size *int64) error {
 	if err != nil || bytes == 0 || bytes > maxSize {
 		return d.Errf("%s must be a size between 1B and 256MiB, not %q", option, text)
 	}
-	*size = int64(bytes) //nolint:gosec // bounded above
+	*size = int64(bytes)
 	return nil
 }
 

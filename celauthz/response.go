@@ -190,7 +190,7 @@ func (f *filterWriter) emit(event *mcpwire.Event) error {
 // oneLine removes the line ends between the tokens of a message; inside
 // strings JSON has none.
 func oneLine(message []byte) []byte {
-	if message == nil || bytes.IndexAny(message, "\r\n") < 0 {
+	if message == nil || !bytes.ContainsAny(message, "\r\n") {
 		return message
 	}
 	return bytes.Map(func(r rune) rune {

@@ -235,7 +235,7 @@ func readFile(path string) ([]byte, error) {
 	if info.Size() > maxKeySetSize {
 		return nil, fmt.Errorf("jwks file: %s is larger than %d bytes", path, maxKeySetSize)
 	}
-	doc, err := os.ReadFile(path) //nolint:gosec // the administrator names the file
+	doc, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("jwks file: %w", err)
 	}

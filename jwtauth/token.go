@@ -210,16 +210,16 @@ func (t *token) numericDate(claim string) (date time.Time, present bool, err err
 }
 
 // text reads a claim that has to be a string where it is present.
-func (t *token) text(claim string) (text string, present bool, err error) {
+func (t *token) text(claim string) (string, error) {
 	value, present := t.claims[claim]
 	if !present {
-		return "", false, nil
+		return "", nil
 	}
 	text, ok := value.(string)
 	if !ok {
-		return "", true, wrongType(claim)
+		return "", wrongType(claim)
 	}
-	return text, true, nil
+	return text, nil
 }
 
 // textOrList reads a claim that is one string or a list of strings, such as

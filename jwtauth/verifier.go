@@ -57,7 +57,7 @@ func (v *verifier) verify(ctx context.Context, raw string) (*reqctx.Identity, er
 	if _, ok := algorithms[t.alg]; !ok {
 		return nil, errAlgorithm
 	}
-	iss, _, err := t.text("iss")
+	iss, err := t.text("iss")
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (v *verifier) verify(ctx context.Context, raw string) (*reqctx.Identity, er
 	if err != nil {
 		return nil, err
 	}
-	sub, _, err := t.text("sub")
+	sub, err := t.text("sub")
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// ErrUnexpectedList: an answer that holds no list by its method holds one.
+// ErrUnexpectedList means that an answer which holds no list by its method
+// holds one.
 var ErrUnexpectedList = errors.New("a list where none belongs")
 
 // maxGuardedName bounds the member names the guard keeps. Those it looks for

@@ -86,13 +86,17 @@ func checkModern(version string, m *Message) *ProtocolError {
 	case version == "":
 		return mismatch(HeaderVersion, "is missing")
 	case m.Meta.Version == "":
-		return &ProtocolError{Status: http.StatusBadRequest, Code: CodeInvalidParams,
-			Message: "missing _meta member " + metaVersion}
+		return &ProtocolError{
+			Status: http.StatusBadRequest, Code: CodeInvalidParams,
+			Message: "missing _meta member " + metaVersion,
+		}
 	case version != m.Meta.Version:
 		return mismatch(HeaderVersion, "differs from the version in _meta")
 	case !m.Meta.Capabilities:
-		return &ProtocolError{Status: http.StatusBadRequest, Code: CodeInvalidParams,
-			Message: "missing _meta member " + metaCapabilities}
+		return &ProtocolError{
+			Status: http.StatusBadRequest, Code: CodeInvalidParams,
+			Message: "missing _meta member " + metaCapabilities,
+		}
 	}
 	return nil
 }
@@ -144,14 +148,18 @@ type ProtocolError struct {
 }
 
 func mismatch(header, what string) *ProtocolError {
-	return &ProtocolError{Status: http.StatusBadRequest, Code: CodeHeaderMismatch,
-		Message: fmt.Sprintf("header mismatch: %s %s", header, what)}
+	return &ProtocolError{
+		Status: http.StatusBadRequest, Code: CodeHeaderMismatch,
+		Message: fmt.Sprintf("header mismatch: %s %s", header, what),
+	}
 }
 
 func unsupportedVersion(version string) *ProtocolError {
 	data := append([]byte(`{"supported":`), encodeStrings(Versions)...)
 	data = append(data, `,"requested":`...)
 	data = append(Quote(data, version), '}')
-	return &ProtocolError{Status: http.StatusBadRequest, Code: CodeUnsupportedVersion,
-		Message: "unsupported protocol version", Data: data}
+	return &ProtocolError{
+		Status: http.StatusBadRequest, Code: CodeUnsupportedVersion,
+		Message: "unsupported protocol version", Data: data,
+	}
 }

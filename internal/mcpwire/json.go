@@ -256,7 +256,7 @@ func decodeNumber(text string) any {
 	return f
 }
 
-// ErrTooMany: an array has more elements than its bound.
+// ErrTooMany means that an array has more elements than its bound.
 var ErrTooMany = errors.New("too many elements")
 
 // Elements reads list as exactly one JSON array and splits it into its

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// ErrEventTooLarge: an event is larger than its bound.
+// ErrEventTooLarge means that an event is larger than its bound.
 var ErrEventTooLarge = errors.New("server-sent event too large")
 
 // Event is one server-sent event (HTML standard, section 9.2.6).
