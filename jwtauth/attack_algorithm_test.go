@@ -133,8 +133,8 @@ func TestA05_PublishedSecret(t *testing.T) {
 	for _, algs := range [][]string{nil, {"RS256", "ES256"}} {
 		g := newGate(t, withKeys(rsaOnce(), secret, ecOnce()), withIssuer(func(i *Issuer) { i.Algorithms = algs }))
 		g.withstands(t, []attack{{"secret among public keys", token, notAlg}})
-		set, err := g.verifier.issuers[issuerURL].source.keys(t.Context())
-		if err != nil || set.byID["secret"] != nil || len(set.all) != 2 {
+		source, ok := g.verifier.issuers[issuerURL].source.(staticKeys)
+		if set := source.set; !ok || set.byID["secret"] != nil || len(set.all) != 2 {
 			t.Errorf("the secret was loaded: %v", set.byID)
 		}
 	}

@@ -232,7 +232,7 @@ func TestA29_StrangeKeyID(t *testing.T) {
 		{"right-to-left", `"a\u202eb"`, unknown(`a\u202eb`)},
 		{"template", `"{env.HOME}{{.}}"`, unknown("{env.HOME}{{.}}")},
 		{"markup", `"<script>"`, unknown("<script>")},
-		{"case of the name", `"rsa","KID":"x","Kid":"y","kid":"none"`, badHeader},
+		{"twice, between twins", `"rsa","KID":"x","Kid":"y","kid":"none"`, badHeader},
 	} {
 		header := `{"alg":"RS256","typ":"JWT","kid":` + test.kid + `}`
 		attacks = append(attacks, attack{test.name, rsaOnce().Sign(header, goodPayload()), test.want})

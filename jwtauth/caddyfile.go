@@ -1,6 +1,8 @@
 package jwtauth
 
 import (
+	"strconv"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/dustin/go-humanize"
@@ -12,10 +14,13 @@ import (
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens:
 //
-//	mcp_jwt [<matcher>] {
+//	mcp_jwt [<matcher>] [<issuer-url>...] {
 //	    mode            strict | optional | permissive
 //	    issuer [<iss>] {
-//	        jwks            inline <json> | file <path>
+//	        jwks            inline <json> | file <path> | url <url> | discover {
+//	            tls_ca <file>
+//	            proxy  <url>
+//	        }
 //	        audiences       <aud>...
 //	        audience_claim  <claim>
 //	        algorithms      <alg>...
@@ -23,12 +28,14 @@ import (
 //	        token_types     <typ>...
 //	        leeway          <duration>
 //	        allow_missing_kid
+//	        max_stale       <duration>
 //	    }
 //	    token_from      header <name> [<scheme>] | cookie <name>
 //	    forward_token
 //	    user_claim      <claim>
 //	    realm           <text>
 //	    max_token_size  <size>
+//	    token_cache     <entries> | off
 //	}
 //
 // issuer and token_from can be given several times. docs/mcp_jwt.md explains
@@ -36,8 +43,14 @@ import (
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	start := d.Token()
-	if d.NextArg() {
-		return d.ArgErr()
+	for d.NextArg() {
+		issuer := &Issuer{Issuer: d.Val()}
+		if err := issuer.check(); err != nil {
+			return d.WrapErr(err)
+		}
+		if err := h.addIssuer(d, issuer); err != nil {
+			return err
+		}
 	}
 	for d.NextBlock(0) {
 		if err := h.unmarshalOption(d); err != nil {
@@ -97,9 +110,37 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) error {
 		}
 		h.MaxTokenSize = int(size)
 		return nil
+	case "token_cache":
+		return h.unmarshalTokenCache(d)
 	default:
 		return d.Errf("unrecognized option %q of mcp_jwt", option)
 	}
+}
+
+func (h *Handler) unmarshalTokenCache(d *caddyfile.Dispenser) error {
+	var text string
+	if err := cfutil.OneArg(d, &text); err != nil {
+		return err
+	}
+	entries, err := strconv.Atoi(text)
+	if text == "off" {
+		entries, err = 0, nil
+	}
+	if err != nil || entries < 0 || entries > maxCacheEntries || entries == 0 && text != "off" {
+		return d.Errf("token_cache must be off or a number of tokens up to %d, not %q", maxCacheEntries, text)
+	}
+	h.TokenCache = &entries
+	return nil
+}
+
+func (h *Handler) addIssuer(d *caddyfile.Dispenser, issuer *Issuer) error {
+	for _, other := range h.Issuers {
+		if other.Issuer == issuer.Issuer {
+			return d.Errf("two issuer blocks for %q", issuer.Issuer)
+		}
+	}
+	h.Issuers = append(h.Issuers, issuer)
+	return nil
 }
 
 func unmarshalIssuer(d *caddyfile.Dispenser) (*Issuer, error) {
@@ -155,6 +196,17 @@ func (i *Issuer) unmarshalOption(d *caddyfile.Dispenser) error {
 		}
 		i.Leeway = durationPointer(leeway)
 		return nil
+	case "max_stale":
+		var text string
+		if err := cfutil.OneArg(d, &text); err != nil {
+			return err
+		}
+		stale, err := caddy.ParseDuration(text)
+		if err != nil || stale < 0 || stale > maxMaxStale {
+			return d.Errf("max_stale must be a duration between 0 and %s, not %q", maxMaxStale, text)
+		}
+		i.MaxStale = durationPointer(stale)
+		return nil
 	case "allow_missing_kid":
 		i.AllowMissingKID = true
 		return cfutil.NoArgs(d)
@@ -168,12 +220,13 @@ func (i *Issuer) unmarshalJWKS(d *caddyfile.Dispenser) error {
 		return d.Err("jwks is given twice")
 	}
 	args := d.RemainingArgs()
-	if len(args) != 2 {
-		return d.Err("jwks takes: inline <json>, or file <path>")
+	if want := map[string]int{"inline": 2, "file": 2, "url": 2, "discover": 1}; len(args) == 0 || len(args) != want[args[0]] {
+		return d.Err("jwks takes: inline <json>, file <path>, url <url>, or discover")
 	}
+	i.JWKS = new(JWKS)
 	switch args[0] {
 	case "inline":
-		i.JWKS = &JWKS{Inline: inlineKeySet(args[1])}
+		i.JWKS.Inline = inlineKeySet(args[1])
 		if cfutil.HasPlaceholder(args[1]) {
 			return nil
 		}
@@ -181,11 +234,33 @@ func (i *Issuer) unmarshalJWKS(d *caddyfile.Dispenser) error {
 			return d.WrapErr(err)
 		}
 	case "file":
-		i.JWKS = &JWKS{File: args[1]}
-	default:
-		return d.Errf("unrecognized source %q of jwks; it is inline or file", args[0])
+		i.JWKS.File = args[1]
+	case "url":
+		i.JWKS.URL = args[1]
+	case "discover":
+		i.JWKS.Discover = true
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := i.JWKS.unmarshalOption(d); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// unmarshalOption reads the options of fetched key sets.
+func (j *JWKS) unmarshalOption(d *caddyfile.Dispenser) error {
+	if j.URL == "" && !j.Discover {
+		return d.Err("only jwks url and jwks discover have options")
+	}
+	switch option := d.Val(); option {
+	case "tls_ca":
+		return cfutil.OneArg(d, &j.TLSCA)
+	case "proxy":
+		return cfutil.OneArg(d, &j.Proxy)
+	default:
+		return d.Errf("unrecognized option %q of jwks", option)
+	}
 }
 
 // keyPolicyAtMost is the widest policy the options that follow can lead to,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // answerPrefix starts every answer of mcp_jwt.
@@ -14,6 +15,8 @@ type answer struct {
 	status    int
 	body      string
 	challenge string
+	// retryAfter is set when only time helps.
+	retryAfter time.Duration
 }
 
 // challenger builds the WWW-Authenticate header from the configuration only:
@@ -38,9 +41,13 @@ func newChallenger(realm string) (challenger, error) {
 // if a credential was sent (RFC 6750 section 3.1).
 func (c challenger) answerTo(failure error) answer {
 	a := answer{status: http.StatusUnauthorized, body: answerPrefix + failure.Error(), challenge: "Bearer " + c.params}
+	var unavailable unavailableError
 	switch {
 	case errors.Is(failure, ErrNoCredential):
 		return a
+	case errors.As(failure, &unavailable):
+		// no fault of the token, which may be good
+		return answer{status: http.StatusServiceUnavailable, body: a.body, retryAfter: unavailable.retryAfter}
 	case errors.Is(failure, ErrSeveralCredentials):
 		a.status = http.StatusBadRequest
 		a.challenge += `, error="invalid_request"`

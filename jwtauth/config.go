@@ -11,7 +11,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/go-json-experiment/json/jsontext"
-	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
 	"github.com/caddymcp/gateway/internal/mcpwire"
@@ -34,13 +33,24 @@ const (
 // signed with the same keys and must not pass for access tokens.
 var defaultTokenTypes = []string{"jwt", "at+jwt", ""}
 
-// JWKS says where the keys of an issuer come from: exactly one of its
-// members.
+// JWKS says where the keys of an issuer come from: exactly one of inline,
+// file, url and discover.
 type JWKS struct {
 	// A JWK Set (RFC 7517), as an object or as a string of JSON.
 	Inline jsontext.Value `json:"inline,omitempty"`
-	// The path of a file that holds a JWK Set.
+	// The path of a file that holds a JWK Set. It is watched.
 	File string `json:"file,omitempty"`
+	// The address of a JWK Set. It is fetched in the background.
+	URL string `json:"url,omitempty"`
+	// Finds the address by OpenID Connect Discovery or RFC 8414, starting
+	// from the issuer's name. This is the default.
+	Discover bool `json:"discover,omitempty"`
+
+	// A file with the certificates, in PEM, that the key server may use.
+	// Default: those of the system.
+	TLSCA string `json:"tls_ca,omitempty"`
+	// The URL of a proxy on the way to the key server.
+	Proxy string `json:"proxy,omitempty"`
 }
 
 func orDefault(value, fallback string) string {
@@ -65,7 +75,7 @@ func (h *Handler) expandPlaceholders() error {
 		}
 		texts = append(texts, &issuer.Issuer, &issuer.AudienceClaim)
 		if issuer.JWKS != nil {
-			texts = append(texts, &issuer.JWKS.File)
+			texts = append(texts, &issuer.JWKS.File, &issuer.JWKS.URL, &issuer.JWKS.TLSCA, &issuer.JWKS.Proxy)
 		}
 		err := cfutil.ExpandAll(issuer.Audiences, issuer.Algorithms, issuer.RequiredClaims, issuer.TokenTypes)
 		if err != nil {
@@ -79,6 +89,9 @@ func (h *Handler) expandPlaceholders() error {
 func (h *Handler) check() error {
 	if err := h.checkMode(); err != nil {
 		return err
+	}
+	if h.TokenCache != nil && (*h.TokenCache < 0 || *h.TokenCache > maxCacheEntries) {
+		return fmt.Errorf("token_cache must be between 0 (off) and %d tokens", maxCacheEntries)
 	}
 	if h.MaxTokenSize < 0 || h.MaxTokenSize > maxMaxTokenSize {
 		return fmt.Errorf("max_token_size must be between 1 and %d bytes", maxMaxTokenSize)
@@ -149,8 +162,8 @@ func (s *TokenSource) check() error {
 }
 
 func (i *Issuer) check() error {
-	if i.JWKS == nil || (len(i.JWKS.Inline) == 0) == (i.JWKS.File == "") {
-		return errors.New("jwks needs exactly one of inline and file")
+	if err := i.checkKeys(); err != nil {
+		return err
 	}
 	for _, name := range i.Algorithms {
 		if _, ok := algorithms[name]; !ok && !cfutil.HasPlaceholder(name) {
@@ -160,12 +173,53 @@ func (i *Issuer) check() error {
 	if i.Leeway != nil && (*i.Leeway < 0 || time.Duration(*i.Leeway) > maxLeeway) {
 		return fmt.Errorf("leeway must be between 0 and %s", maxLeeway)
 	}
+	if i.MaxStale != nil && (*i.MaxStale < 0 || time.Duration(*i.MaxStale) > maxMaxStale) {
+		return fmt.Errorf("max_stale must be between 0 and %s", maxMaxStale)
+	}
 	return nil
 }
 
-// policy reads the keys and fills in the defaults.
-func (i *Issuer) policy(logger *zap.Logger) (*issuerPolicy, error) {
+// checkKeys checks where the keys come from.
+func (i *Issuer) checkKeys() error {
+	keys := i.keys()
+	places := 0
+	for _, given := range []bool{len(keys.Inline) > 0, keys.File != "", keys.URL != "", keys.Discover} {
+		if given {
+			places++
+		}
+	}
+	if places != 1 {
+		return errors.New("jwks needs exactly one of inline, file, url and discover")
+	}
+	remote := keys.URL != "" || keys.Discover
+	if !remote && (keys.TLSCA != "" || keys.Proxy != "") {
+		return errors.New("tls_ca and proxy go with jwks url and jwks discover")
+	}
+	switch {
+	case keys.URL != "" && !cfutil.HasPlaceholder(keys.URL):
+		return checkKeysURL(keys.URL, true)
+	case keys.Discover && i.Issuer == "":
+		return errors.New("discovery needs the name of the issuer, which is a URL")
+	case keys.Discover && !cfutil.HasPlaceholder(i.Issuer):
+		if err := checkKeysURL(i.Issuer, true); err != nil {
+			return errors.New("discovery needs an issuer whose name is an http(s) URL; otherwise say where its keys are with jwks")
+		}
+	}
+	return nil
+}
+
+// keys is where the keys come from, discovery by default.
+func (i *Issuer) keys() *JWKS {
+	if i.JWKS == nil {
+		return &JWKS{Discover: true}
+	}
+	return i.JWKS
+}
+
+// policy fills in the defaults of an issuer; its keys come with provisionKeys.
+func (i *Issuer) policy() *issuerPolicy {
 	p := &issuerPolicy{
+		issuer:         i.Issuer,
 		audiences:      i.Audiences,
 		audienceClaim:  orDefault(i.AudienceClaim, "aud"),
 		algorithms:     i.Algorithms,
@@ -183,36 +237,24 @@ func (i *Issuer) policy(logger *zap.Logger) (*issuerPolicy, error) {
 			p.tokenTypes = append(p.tokenTypes, strings.TrimPrefix(strings.ToLower(typ), "application/"))
 		}
 	}
-	doc, err := i.JWKS.read()
-	if err != nil {
-		return nil, err
-	}
-	set, skipped, err := parseKeySet(doc, i.keyPolicy())
-	if err != nil {
-		return nil, err
-	}
-	for _, reason := range skipped {
-		logger.Warn("key skipped", zap.String("issuer", i.Issuer), zap.Error(reason))
-	}
-	p.source = staticKeys{set}
-	return p, nil
+	return p
 }
 
-// keyPolicy: symmetric keys only when an algorithm for them is named.
+// keyPolicy takes symmetric keys only from the configuration, and only when
+// an algorithm for them is named.
 func (i *Issuer) keyPolicy() keyPolicy {
+	keys := i.keys()
+	local := len(keys.Inline) > 0 || keys.File != ""
 	return keyPolicy{
 		missingKID: i.AllowMissingKID,
-		symmetric: slices.ContainsFunc(i.Algorithms, func(name string) bool {
+		symmetric: local && slices.ContainsFunc(i.Algorithms, func(name string) bool {
 			return algorithms[name].symmetric
 		}),
 	}
 }
 
-// read returns the document of a key set.
-func (j *JWKS) read() ([]byte, error) {
-	if j.File != "" {
-		return readFile(j.File)
-	}
+// inline returns the document of a key set in the configuration.
+func (j *JWKS) inline() ([]byte, error) {
 	text, isString := mcpwire.String(j.Inline)
 	if !isString {
 		return j.Inline, nil

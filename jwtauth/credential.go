@@ -22,10 +22,10 @@ const (
 
 // find returns the one credential of a request and where it was.
 func findCredential(r *http.Request, sources []credentialSource) (raw string, from *credentialSource, err error) {
-	authorizationRead := false
+	bearerRead := false
 	for i := range sources {
 		source := &sources[i]
-		authorizationRead = authorizationRead || source.header == authorizationHeader
+		bearerRead = bearerRead || source.header == authorizationHeader && strings.EqualFold(source.scheme, bearerScheme)
 		value, found, err := source.read(r)
 		if err != nil {
 			return "", source, err
@@ -43,7 +43,7 @@ func findCredential(r *http.Request, sources []credentialSource) (raw string, fr
 	}
 	// a client must not use two methods at once (RFC 6750 section 2), even
 	// if only one of them is read here
-	if !authorizationRead {
+	if !bearerRead {
 		other := credentialSource{header: authorizationHeader, scheme: bearerScheme}
 		if _, found, err := other.read(r); found || err != nil {
 			return "", from, ErrSeveralCredentials

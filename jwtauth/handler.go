@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -60,10 +61,16 @@ type Handler struct {
 	// Default: 16384.
 	MaxTokenSize int `json:"max_token_size,omitempty"`
 
+	// How many verified tokens are remembered, so that a signature is
+	// checked once. 0 turns it off. Default: 10000.
+	TokenCache *int `json:"token_cache,omitempty"`
+
 	verifier   *verifier
 	challenger challenger
 	sources    []credentialSource
 	logger     *zap.Logger
+	// pooled are the key sets to give back.
+	pooled []string
 }
 
 // Issuer is one source of tokens, chosen by a token's exact `iss`.
@@ -72,7 +79,7 @@ type Issuer struct {
 	// this must be the only issuer.
 	Issuer string `json:"issuer,omitempty"`
 
-	// Where the keys come from. Required.
+	// Where the keys come from. Default: discovery.
 	JWKS *JWKS `json:"jwks,omitempty"`
 
 	// The accepted audiences (RFC 7519 section 4.1.3). A token must name
@@ -101,6 +108,11 @@ type Issuer struct {
 	// Keeps keys without `kid`, and accepts a token without `kid` when
 	// exactly one key fits its algorithm.
 	AllowMissingKID bool `json:"allow_missing_kid,omitempty"`
+
+	// How long a fetched key set that cannot be refreshed goes on being
+	// used once it is no longer fresh; after that 503. Default: 1h, at most
+	// 24h.
+	MaxStale *caddy.Duration `json:"max_stale,omitempty"`
 }
 
 // TokenSource is one place of a request.
@@ -129,8 +141,8 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision checks the configuration and reads the key sets. It fetches
-// nothing from the network.
+// Provision checks the configuration and reads the key sets of files. It
+// fetches nothing: that begins when the app starts.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	if err := h.expandPlaceholders(); err != nil {
@@ -153,21 +165,32 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.challenger, err = newChallenger(orDefault(h.Realm, defaultRealm)); err != nil {
 		return err
 	}
-	return h.provisionVerifier()
+	return h.provisionVerifier(ctx)
 }
 
 // provisionVerifier turns the issuers into policies with their keys.
-func (h *Handler) provisionVerifier() error {
+func (h *Handler) provisionVerifier(ctx caddy.Context) error {
+	counters, err := newMetrics(ctx.GetMetricsRegistry())
+	if err != nil {
+		return err
+	}
+	entries := defaultCacheEntries
+	if h.TokenCache != nil {
+		entries = *h.TokenCache
+	}
 	h.verifier = &verifier{
 		issuers: make(map[string]*issuerPolicy, len(h.Issuers)),
 		maxSize: defaultMaxTokenSize,
+		forward: h.ForwardToken,
+		cache:   newTokenCache(entries),
+		metrics: counters,
 		now:     time.Now,
 	}
 	if h.MaxTokenSize > 0 {
 		h.verifier.maxSize = h.MaxTokenSize
 	}
 	for _, issuer := range h.Issuers {
-		policy, err := issuer.policy(h.logger)
+		policy, err := h.policy(ctx, issuer)
 		if err != nil {
 			return fmt.Errorf("issuer %q: %w", issuer.Issuer, err)
 		}
@@ -184,6 +207,17 @@ func (h *Handler) provisionVerifier() error {
 	return nil
 }
 
+// Cleanup gives the key sets back to the pool.
+func (h *Handler) Cleanup() error {
+	var failures []error
+	for _, id := range h.pooled {
+		_, err := keyPool.Delete(id)
+		failures = append(failures, err)
+	}
+	h.pooled = nil
+	return errors.Join(failures...)
+}
+
 // ServeHTTP authenticates the request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	r, state := reqctx.Ensure(r)
@@ -194,6 +228,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	raw, source, err := findCredential(r, h.sources)
+	if err != nil {
+		h.verifier.metrics.request("", err)
+	}
 	if err == nil && source.cookie != "" && r.Header.Get("Origin") == "" {
 		// a cookie goes along with every request that any page makes
 		return h.refuseOrigin(w, r)
@@ -207,9 +244,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if err != nil {
 		state.Identity = &reqctx.Identity{Anonymous: true, Login: h.login}
 	}
-	if h.ForwardToken && err == nil {
-		state.Identity.ForwardCredential = true
-	} else {
+	if !h.ForwardToken || err != nil {
 		for i := range h.sources {
 			h.sources[i].remove(r)
 		}
@@ -241,7 +276,12 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, failure error) 
 		c.Write(zap.String("reason", failure.Error()))
 	}
 	a := h.challenger.answerTo(failure)
-	w.Header().Set("WWW-Authenticate", a.challenge)
+	if a.challenge != "" {
+		w.Header().Set("WWW-Authenticate", a.challenge)
+	}
+	if a.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(a.retryAfter.Seconds())))
+	}
 	return cfutil.Refuse(w, r, a.status, a.body)
 }
 
@@ -253,5 +293,6 @@ func (h *Handler) refuseOrigin(w http.ResponseWriter, r *http.Request) error {
 var (
 	_ caddy.Module                = (*Handler)(nil)
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

@@ -211,6 +211,9 @@ func checkStrength(raw any) error {
 		if k.E < 3 || k.E%2 == 0 || k.E > maxRSAExponent {
 			return errors.New("has an RSA exponent that is not acceptable")
 		}
+		if isROCA(k.N) {
+			return errors.New("was made by a generator whose keys can be factored (CVE-2017-15361)")
+		}
 	case *ecdsa.PublicKey:
 		// ECDH refuses points that are not on the curve
 		if _, err := k.ECDH(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -58,8 +59,7 @@ func claimText(value any) (text string, ok bool) {
 func scalarText(value any) (text string, ok bool) {
 	switch v := value.(type) {
 	case string:
-		isControl := func(r rune) bool { return r < ' ' || r == 0x7f }
-		if strings.ContainsFunc(v, isControl) {
+		if strings.ContainsFunc(v, unicode.IsControl) {
 			return "", false
 		}
 		return v, true

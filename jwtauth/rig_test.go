@@ -1,7 +1,6 @@
 package jwtauth
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -98,8 +97,7 @@ func tryGate(t testing.TB, configure ...func(*Handler)) (*gate, error) {
 	for _, change := range configure {
 		change(h)
 	}
-	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
-	t.Cleanup(cancel)
+	ctx := caddyContext(t)
 	if err := h.Provision(ctx); err != nil {
 		return nil, err
 	}
@@ -107,6 +105,16 @@ func tryGate(t testing.TB, configure ...func(*Handler)) (*gate, error) {
 	core, logs := observer.New(zap.DebugLevel)
 	h.logger = zap.New(core)
 	return &gate{Handler: h, logs: logs}, nil
+}
+
+// caddyContext is the context of a configuration that has not been started.
+func caddyContext(t testing.TB) caddy.Context {
+	t.Helper()
+	ctx, err := caddy.ProvisionContext(&caddy.Config{Admin: &caddy.AdminConfig{Disabled: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ctx
 }
 
 // withIssuer changes the one issuer of a gate.
@@ -144,10 +152,11 @@ func (g *gate) doOn(t testing.TB, server *caddyhttp.Server, r *http.Request) *ht
 	return w
 }
 
-// placeholder is what a handler behind the gate reads.
-func (g *gate) placeholder(name string) (string, bool) {
+// placeholder is what a handler behind the gate reads; the name in braces
+// when nobody knows it.
+func (g *gate) placeholder(name string) string {
 	repl := g.seen.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	return repl.GetString(name)
+	return repl.ReplaceKnown("{"+name+"}", "")
 }
 
 // post is a request with this token as its bearer credential.
@@ -238,4 +247,17 @@ func parts(texts ...string) string {
 		texts[i] = mcptest.Base64([]byte(text))
 	}
 	return strings.Join(texts, ".")
+}
+
+// duration is a leeway as a configuration gives it; "" leaves it out.
+func duration(t testing.TB, text string) *caddy.Duration {
+	t.Helper()
+	if text == "" {
+		return nil
+	}
+	d, err := caddy.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return durationPointer(d)
 }

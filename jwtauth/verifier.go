@@ -12,19 +12,10 @@ import (
 	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
-// keySource gives the verifier the keys of one issuer.
-type keySource interface {
-	// keys returns the set to use now.
-	keys(ctx context.Context) (*keySet, error)
-}
-
-// staticKeys is a key set that is part of the configuration.
-type staticKeys struct{ set *keySet }
-
-func (s staticKeys) keys(context.Context) (*keySet, error) { return s.set, nil }
-
 // issuerPolicy is what one issuer's tokens must look like.
 type issuerPolicy struct {
+	// issuer is the configured iss; "" for the block that takes any.
+	issuer         string
 	source         keySource
 	audiences      []string
 	audienceClaim  string
@@ -35,49 +26,94 @@ type issuerPolicy struct {
 	missingKID     bool
 }
 
-// verifier checks tokens. It holds no state, so one serves all requests.
+// verifier checks tokens. It serves all requests of one configuration.
 type verifier struct {
 	// issuers by exact iss; anyIssuer, if set, is the only policy and takes
 	// every iss.
 	issuers   map[string]*issuerPolicy
 	anyIssuer *issuerPolicy
 	maxSize   int
-	now       func() time.Time
+	// forward is passed on with every identity.
+	forward bool
+	cache   *tokenCache
+	metrics *metrics
+	now     func() time.Time
 }
 
-// verify checks a credential and returns who it stands for. The order is
-// form, issuer, algorithm and type, key, signature, claims: nothing of a
-// token is believed, or told back, before its signature has been checked,
-// except the names that select the key.
+// verify checks a credential and returns who it stands for. A token that has
+// been verified before is looked up; what can change since then (time, keys)
+// is checked all the same.
 func (v *verifier) verify(ctx context.Context, raw string) (*reqctx.Identity, error) {
+	if known := v.cache.get(raw, v.now()); known != nil {
+		err := known.policy.source.check(known.key)
+		if err == nil {
+			v.metrics.lookup(true)
+			v.metrics.request(known.policy.issuer, nil)
+			return known.identity, nil
+		}
+		v.cache.drop(raw)
+	}
+	if v.cache != nil {
+		v.metrics.lookup(false)
+	}
+	entry, issuer, err := v.check(ctx, raw)
+	v.metrics.request(issuer, err)
+	if err != nil {
+		return nil, err
+	}
+	v.cache.put(raw, entry)
+	return entry.identity, nil
+}
+
+// check verifies a token. The order is form, issuer, algorithm and type,
+// key, signature, claims: nothing of a token is believed, or told back,
+// before its signature has been checked, except the names that select the
+// key. issuer is the configured one, as far as it was found.
+func (v *verifier) check(ctx context.Context, raw string) (entry *verified, issuer string, err error) {
 	t, err := readToken(raw, v.maxSize)
 	if err != nil {
-		return nil, malformedError{err}
+		return nil, "", malformedError{err}
 	}
 	if _, ok := algorithms[t.alg]; !ok {
-		return nil, errAlgorithm
+		return nil, "", errAlgorithm
 	}
 	iss, err := t.text("iss")
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	policy := v.anyIssuer
 	if policy == nil {
 		if policy = v.issuers[iss]; policy == nil {
-			return nil, errIssuer
+			return nil, "", errIssuer
 		}
 	}
-	if !t.hasKID && !policy.missingKID {
+	k, err := policy.authenticate(ctx, t)
+	if err != nil {
+		return nil, policy.issuer, err
+	}
+	expires, err := policy.checkClaims(t, v.now())
+	if err != nil {
+		return nil, policy.issuer, err
+	}
+	sub, err := t.text("sub")
+	if err != nil {
+		return nil, policy.issuer, err
+	}
+	identity := &reqctx.Identity{
+		Issuer: iss, Subject: sub, Claims: t.claims, Expires: expires, ForwardCredential: v.forward,
+	}
+	return &verified{identity, policy, k, expires.Add(policy.leeway)}, policy.issuer, nil
+}
+
+// authenticate finds the key of a token and checks its signature.
+func (p *issuerPolicy) authenticate(ctx context.Context, t *token) (*key, error) {
+	if !t.hasKID && !p.missingKID {
 		return nil, ErrNoKeyID
 	}
-	if err := policy.checkHeader(t); err != nil {
+	if err := p.checkHeader(t); err != nil {
 		return nil, err
 	}
-	set, err := policy.source.keys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	k, err := set.lookup(t)
+	k, err := p.source.find(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -87,15 +123,7 @@ func (v *verifier) verify(ctx context.Context, raw string) (*reqctx.Identity, er
 	if !checkSignature(t, k) {
 		return nil, errSignature
 	}
-	expires, err := policy.checkClaims(t, v.now())
-	if err != nil {
-		return nil, err
-	}
-	sub, err := t.text("sub")
-	if err != nil {
-		return nil, err
-	}
-	return &reqctx.Identity{Issuer: iss, Subject: sub, Claims: t.claims, Expires: expires}, nil
+	return k, nil
 }
 
 func (p *issuerPolicy) checkHeader(t *token) error {

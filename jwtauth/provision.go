@@ -1,0 +1,94 @@
+package jwtauth
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddymcp/gateway/internal/app"
+	"github.com/caddymcp/gateway/internal/promutil"
+)
+
+// policy provisions one issuer.
+func (h *Handler) policy(ctx caddy.Context, issuer *Issuer) (*issuerPolicy, error) {
+	p := issuer.policy()
+	var err error
+	p.source, err = h.provisionKeys(ctx, issuer)
+	return p, err
+}
+
+// provisionKeys finds or makes the key source of an issuer. Sources that
+// fetch or watch come from the pool and start with the app.
+func (h *Handler) provisionKeys(ctx caddy.Context, issuer *Issuer) (keySource, error) {
+	keys, policy := issuer.keys(), issuer.keyPolicy()
+	if len(keys.Inline) > 0 {
+		return h.inlineKeys(issuer.Issuer, keys, policy)
+	}
+	maxStale := defaultMaxStale
+	if issuer.MaxStale != nil {
+		maxStale = time.Duration(*issuer.MaxStale)
+	}
+	// everything that matters to what is fetched or read
+	spec := struct {
+		keys     JWKS
+		issuer   string
+		policy   keyPolicy
+		maxStale time.Duration
+	}{*keys, issuer.Issuer, policy, maxStale}
+	source, id, err := poolKeys(spec, issuer.Issuer, func(pooled *pooledKeys) (runningSource, error) {
+		if keys.File != "" {
+			read := func() ([]byte, error) { return readFile(keys.File) }
+			return newFileKeys(read, policy, pooled.observeFile)
+		}
+		client, err := newHTTPClient(httpOptions{caFile: keys.TLSCA, proxy: keys.Proxy})
+		if err != nil {
+			return nil, err
+		}
+		fetcher := &httpFetcher{client: client, policy: policy, address: keys.URL, warn: pooled.warn}
+		if keys.Discover {
+			fetcher.issuer = issuer.Issuer
+		}
+		return newRemoteKeys(fetcher, maxStale, pooled.observe), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.pooled = append(h.pooled, id)
+	collector, err := promutil.Register(ctx.GetMetricsRegistry(), newKeyCollector())
+	if err != nil {
+		return nil, err
+	}
+	collector.add(issuer.Issuer, source)
+	return source, startWithApp(ctx, source)
+}
+
+// startWithApp has the source run once the configuration is in use.
+func startWithApp(ctx caddy.Context, source *pooledKeys) error {
+	loaded, err := ctx.App(app.ID)
+	if err != nil {
+		return err
+	}
+	mcp, ok := loaded.(*app.App)
+	if !ok {
+		return fmt.Errorf("the app %s is a %T", app.ID, loaded)
+	}
+	mcp.OnStart(source.run)
+	return nil
+}
+
+func (h *Handler) inlineKeys(issuer string, keys *JWKS, policy keyPolicy) (keySource, error) {
+	doc, err := keys.inline()
+	if err != nil {
+		return nil, err
+	}
+	set, skipped, err := parseKeySet(doc, policy)
+	if err != nil {
+		return nil, err
+	}
+	for _, reason := range skipped {
+		h.logger.Warn("key skipped", zap.String("issuer", issuer), zap.Error(reason))
+	}
+	return staticKeys{set}, nil
+}
