@@ -23,8 +23,10 @@ var glueFiles = []string{
 	"jwtauth/caddyfile.go",
 	"jwtauth/config.go",
 	"jwtauth/handler.go",
+	"jwtauth/keypool.go",
 	"jwtauth/origin.go",
 	"jwtauth/placeholder.go",
+	"jwtauth/provision.go",
 }
 
 // Layers, from the bottom up. A package imports packages of lower layers only; helpers may import one another.

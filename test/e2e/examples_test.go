@@ -1,0 +1,188 @@
+package e2e
+
+import (
+	"encoding/pem"
+	"fmt"
+	"io/fs"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestExamplesAreValid loads every configuration in examples/, without a network. A variable of the environment that
+// has no default gets a harmless value.
+func TestExamplesAreValid(t *testing.T) {
+	files := exampleConfigs(t)
+	if len(files) < 4 {
+		t.Errorf("only %d configurations found: %q", len(files), files)
+	}
+	for _, file := range files {
+		t.Run(file, func(t *testing.T) {
+			args := []string{"validate", "--config", file}
+			if !strings.HasSuffix(file, ".json") {
+				args = append(args, "--adapter", "caddyfile")
+			}
+			cmd := caddyCommand(t, args...)
+			cmd.Env = append(cmd.Env, harmlessVariables(t, file)...)
+			r := run(t, cmd)
+			if r.status != 0 || !strings.Contains(r.out, "Valid configuration") {
+				t.Errorf("exit status %d:\n%s", r.status, r.out)
+			}
+			if strings.Contains(r.out, "not formatted") {
+				t.Errorf("`caddy fmt` would change it:\n%s", r.out)
+			}
+		})
+	}
+}
+
+// exampleConfigs lists the Caddyfiles in examples/, and the JSON files that hold a whole configuration.
+func exampleConfigs(t *testing.T) []string {
+	t.Helper()
+	var files []string
+	err := filepath.WalkDir(inRepository("examples"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		base := strings.ToLower(d.Name())
+		whole := strings.HasPrefix(base, "caddyfile") || strings.HasSuffix(base, ".caddyfile")
+		if strings.HasSuffix(base, ".json") {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			whole = strings.Contains(string(text), `"apps"`)
+		}
+		if whole {
+			name, err := filepath.Rel(repository, path)
+			if err != nil {
+				return err
+			}
+			files = append(files, name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// variable is {$NAME} or {env.NAME}, without a default.
+var variable = regexp.MustCompile(`\{(?:\$|env\.)(\w+)\}`)
+
+func harmlessVariables(t *testing.T, file string) []string {
+	t.Helper()
+	text, err := os.ReadFile(inRepository(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var variables []string
+	for _, match := range variable.FindAllStringSubmatch(string(text), -1) {
+		variables = append(variables, match[1]+"=harmless")
+	}
+	return variables
+}
+
+// startExample starts the gateway with the Caddyfile of an example, on a port of its own, and returns its URL.
+func startExample(t *testing.T, name string, env ...string) string {
+	t.Helper()
+	port, admin := freePort(t), freePort(t)
+	cmd := caddyCommand(t, "run", "--config", "examples/"+name+"/Caddyfile")
+	cmd.Env = append(cmd.Env, fmt.Sprintf("GATEWAY_PORT=%d", port), "CADDY_ADMIN="+loopback(admin))
+	cmd.Env = append(cmd.Env, env...)
+	p := startServing(t, cmd)
+	p.waitForPort(t, admin)
+	p.waitForPort(t, port)
+	return "http://" + loopback(port) + "/mcp"
+}
+
+// TestGitHub puts an HTTPS server of this machine in GitHub's place, with a certificate that the gateway trusts because
+// its environment says so: the example itself is used as it is.
+func TestGitHub(t *testing.T) {
+	const githubToken = "github_pat_of_the_gateway"
+	github := startRecorder(t, startDemo(t), func(s *httptest.Server) {
+		s.EnableHTTP2 = true
+		s.StartTLS()
+	})
+	authority := filepath.Join(t.TempDir(), "ca.pem")
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: github.Certificate().Raw})
+	if err := os.WriteFile(authority, certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	url := startExample(t, "github",
+		"GITHUB_TOKEN="+githubToken, "GITHUB_MCP_URL="+github.URL+"/mcp/", "SSL_CERT_FILE="+authority)
+
+	alice, bob := token(t, "alice"), token(t, "bob")
+	tellStory(t, url, []chapter{
+		{"nobody", "", 1, "authentication failure: no bearer token found"},
+		{"Alice", alice, 0, "You are nobody in particular."},
+		{"Bob", bob, 0, "You are nobody in particular."},
+	})
+	if r := callTool(t, url, alice, "delete_repo", "repo=acme/api"); !strings.Contains(r.out, "Unknown tool: delete_repo") {
+		t.Errorf("a tool that writes: exit status %d:\n%s", r.status, r.out)
+	}
+	for _, r := range github.seen(t) {
+		if got := r.Header.Values("Authorization"); len(got) != 1 || got[0] != "Bearer "+githubToken {
+			t.Errorf("%s: Authorization is %q, want the token of the gateway", r.Method, got)
+		}
+		if r.URL.Path != "/mcp/" || "https://"+r.Host != github.URL {
+			t.Errorf("the request went to %s%s, want %s/mcp/", r.Host, r.URL.Path, github.URL)
+		}
+	}
+	github.wantWithout(t, alice)
+	github.wantWithout(t, bob)
+}
+
+// TestReverseProxy is the story of examples/reverse_proxy.
+func TestReverseProxy(t *testing.T) {
+	demo := startRecorder(t, startDemo(t), (*httptest.Server).Start)
+	upstream := strings.TrimPrefix(demo.URL, "http://")
+	url := startExample(t, "reverse_proxy", "UPSTREAM="+upstream)
+	alice, bob := token(t, "alice"), token(t, "bob")
+	tellStory(t, url, []chapter{
+		{"nobody", "", 1, "authentication failure: no bearer token found"},
+		{"Alice", alice, 0, "You are alice."},
+		{"Bob", bob, 0, "You are bob."},
+	})
+	if r := callTool(t, url, bob, "delete_repo", "repo=acme/api"); !strings.Contains(r.out, "Unknown tool: delete_repo") {
+		t.Errorf("Bob deletes: exit status %d:\n%s", r.status, r.out)
+	}
+	if r := callTool(t, url, alice, "delete_repo", "repo=acme/api"); r.status != 0 || !strings.Contains(r.out, "Deleted acme/api.") {
+		t.Errorf("Alice deletes: exit status %d:\n%s", r.status, r.out)
+	}
+	demo.wantWithout(t, alice)
+	demo.wantWithout(t, bob)
+}
+
+// TestExamplePages types what the READMEs of the examples tell to type, all of it, at the ports that stand there.
+func TestExamplePages(t *testing.T) {
+	for example, args := range map[string][]string{
+		"admin-api":     {"run"},
+		"reverse_proxy": {"run", "--config", "examples/reverse_proxy/Caddyfile"},
+	} {
+		t.Run(example, func(t *testing.T) {
+			wantFixedPorts(t)
+			startDemo(t, "-listen", loopback(quickstartDemoPort))
+			p := startServing(t, caddyCommand(t, args...))
+			p.waitForPort(t, quickstartAdminPort)
+			if example != "admin-api" { // which has no site yet
+				p.waitForPort(t, quickstartPort)
+			}
+			page, err := os.ReadFile(inRepository("examples/" + example + "/README.md"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			blocks, err := consoleBlocks(string(page))
+			if err != nil || len(blocks) == 0 {
+				t.Fatalf("%d console blocks, %v", len(blocks), err)
+			}
+			s := startShell(t)
+			for _, b := range blocks {
+				s.follow(t, b)
+			}
+		})
+	}
+}

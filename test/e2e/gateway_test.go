@@ -1,0 +1,134 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// gateway is a running Caddy with this plugin, and one site.
+type gateway struct {
+	*process
+	caddyfile   string
+	port, admin int
+	storage     string
+}
+
+// startGateway starts the gateway with the directives of one site.
+func startGateway(t *testing.T, site string) *gateway {
+	t.Helper()
+	dir := t.TempDir()
+	g := &gateway{
+		caddyfile: filepath.Join(dir, "Caddyfile"),
+		port:      freePort(t),
+		admin:     freePort(t),
+		storage:   filepath.Join(dir, "storage"),
+	}
+	g.write(t, site)
+	g.process = startServing(t, caddyCommand(t, "run", "--config", g.caddyfile))
+	g.waitForPort(t, g.admin)
+	g.waitForPort(t, g.port)
+	return g
+}
+
+// url is where clients reach the MCP server behind.
+func (g *gateway) url() string { return "http://" + loopback(g.port) + "/mcp" }
+
+// reload does what somebody does who has changed the Caddyfile.
+func (g *gateway) reload(t *testing.T, site string) {
+	t.Helper()
+	g.write(t, site)
+	r := run(t, caddyCommand(t, "reload", "--config", g.caddyfile))
+	if r.status != 0 {
+		t.Fatalf("caddy reload: exit status %d", r.status)
+	}
+}
+
+func (g *gateway) write(t *testing.T, site string) {
+	t.Helper()
+	text := fmt.Sprintf(`{
+	admin %s
+	persist_config off
+	storage file_system %q
+	debug
+}
+
+http://127.0.0.1:%d {
+	bind 127.0.0.1
+%s
+}
+`, loopback(g.admin), g.storage, g.port, site)
+	if err := os.WriteFile(g.caddyfile, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// startServing starts a program that is a gateway. When it ends, its log must show neither a fault nor a secret.
+func startServing(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := start(t, cmd)
+	t.Cleanup(func() {
+		p.stop(t)
+		checkLog(t, p)
+	})
+	return p
+}
+
+// caddyCommand is a caddy command in the repository's root folder, with a home of its own.
+func caddyCommand(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(caddy, args...)
+	cmd.Dir = repository
+	home := t.TempDir()
+	cmd.Env = environ("HOME="+home, "XDG_CONFIG_HOME="+home, "XDG_DATA_HOME="+home)
+	return cmd
+}
+
+// faults are words that a gateway must never say.
+var faults = []string{"panic:", "panic serving", "goroutine ", "DATA RACE"}
+
+// checkLog checks what a gateway has printed: no fault, and no token of a client.
+func checkLog(t *testing.T, p *process) {
+	t.Helper()
+	log := p.out.String()
+	for _, word := range faults {
+		if strings.Contains(log, word) {
+			t.Errorf("%s printed %q", p.name, word)
+		}
+	}
+	for _, user := range []string{"alice", "bob"} {
+		signature := token(t, user)
+		signature = signature[strings.LastIndexByte(signature, '.')+1:]
+		if strings.Contains(log, signature) {
+			t.Errorf("%s printed the token of %s", p.name, user)
+		}
+	}
+}
+
+// token is the token of alice or bob that the quickstart comes with.
+func token(t *testing.T, user string) string {
+	t.Helper()
+	text, err := os.ReadFile(inRepository("examples/quickstart/" + user + ".jwt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// site is a site as in the quickstart, with the given rules.
+func site(rules, upstream string) string {
+	return fmt.Sprintf(`	mcp_jwt {
+		issuer solo.io {
+			jwks file %s
+		}
+	}
+	mcp_authorize {
+		%s
+	}
+	mcp_proxy %s {
+		header_up X-User {http.auth.user.id}
+	}`, inRepository("examples/quickstart/jwks.json"), rules, upstream)
+}
