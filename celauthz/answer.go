@@ -51,6 +51,23 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, state *reqctx.S
 	return h.refusal(m, who.version, j).write(w, r)
 }
 
+// answerMissing refuses a request that the rules allow, but whose token
+// lacks a scope. All scopes of the operation are named at once, so that one
+// more token is enough.
+func (h *Handler) answerMissing(w http.ResponseWriter, r *http.Request, state *reqctx.State, needed []string) error {
+	if c := h.logger.Check(zap.DebugLevel, "operation refused"); c != nil {
+		c.Write(zap.Strings("needed_scopes", needed))
+	}
+	switch {
+	case state.Identity != nil && state.Identity.Login != nil:
+		return state.Identity.Login(w, r)
+	case state.Identity != nil && state.Identity.StepUp != nil:
+		return state.Identity.StepUp(w, r, needed)
+	default:
+		return cfutil.Refuse(w, r, http.StatusForbidden, "authorization failed")
+	}
+}
+
 // refusal maps an outcome to its answer. What a caller may not see is
 // answered just as the protocol answers what does not exist.
 func (h *Handler) refusal(m *mcpwire.Message, version string, j judgement) *refusal {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -31,9 +30,9 @@ var errBodySlow = errors.New("the request body took too long")
 // anew with every byte.
 func readInTime(w http.ResponseWriter, r *http.Request, limit int64, timeout time.Duration) ([]byte, error) {
 	connection := http.NewResponseController(w)
-	var late atomic.Bool
+	expired := make(chan struct{})
 	timer := time.AfterFunc(timeout, func() {
-		late.Store(true)
+		defer close(expired)
 		// a deadline in the past wakes up the pending read
 		_ = connection.SetReadDeadline(time.Unix(1, 0))
 	})
@@ -41,7 +40,8 @@ func readInTime(w http.ResponseWriter, r *http.Request, limit int64, timeout tim
 	if timer.Stop() {
 		return body, err
 	}
-	if err != nil && late.Load() {
+	<-expired
+	if err != nil {
 		return nil, errBodySlow
 	}
 	// the timer went off just after the last byte: streams go on reading

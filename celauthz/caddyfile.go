@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/dustin/go-humanize"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
 )
@@ -19,10 +18,12 @@ import (
 //	        name              <name>
 //	        match_expressions <cel>...
 //	    }
-//	    on_deny   hide | forbid
-//	    target    <name>
-//	    max_body  <size>
-//	    max_event <size>
+//	    scope         <scope> <cel>
+//	    scope_implies <scope> <scope>...
+//	    on_deny       hide | forbid
+//	    target        <name>
+//	    max_body      <size>
+//	    max_event     <size>
 //	}
 //
 // Rules are compiled here already, so that a mistake is reported with its
@@ -48,6 +49,10 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) error {
 	switch option := d.Val(); option {
 	case string(Allow), string(Deny), string(Require):
 		return h.unmarshalRule(d, Action(option))
+	case "scope":
+		return h.unmarshalScope(d)
+	case "scope_implies":
+		return h.unmarshalScopeImplies(d)
 	case "on_deny":
 		if err := cfutil.OneArg(d, &h.OnDeny); err != nil {
 			return err
@@ -59,26 +64,16 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) error {
 	case "target":
 		return cfutil.OneArg(d, &h.Target)
 	case "max_body":
-		return unmarshalSize(d, &h.MaxBody)
+		size, err := cfutil.Size(d, maxSize)
+		h.MaxBody = size
+		return err
 	case "max_event":
-		return unmarshalSize(d, &h.MaxEvent)
+		size, err := cfutil.Size(d, maxSize)
+		h.MaxEvent = size
+		return err
 	default:
 		return d.Errf("unrecognized option %q of mcp_authorize", option)
 	}
-}
-
-func unmarshalSize(d *caddyfile.Dispenser, size *int64) error {
-	var text string
-	option := d.Val()
-	if err := cfutil.OneArg(d, &text); err != nil {
-		return err
-	}
-	bytes, err := humanize.ParseBytes(text)
-	if err != nil || bytes == 0 || bytes > maxSize {
-		return d.Errf("%s must be a size between 1B and 256MiB, not %q", option, text)
-	}
-	*size = int64(bytes)
-	return nil
 }
 
 func (h *Handler) unmarshalRule(d *caddyfile.Dispenser, action Action) error {
@@ -134,6 +129,49 @@ func (r *Rule) unmarshalOption(d *caddyfile.Dispenser) error {
 	default:
 		return d.Errf("unrecognized option %q of %s", option, r.Action)
 	}
+}
+
+func (h *Handler) unmarshalScope(d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.ArgErr()
+	}
+	scope := &Scope{Scope: d.Val()}
+	switch raw := d.RemainingArgsRaw(); len(raw) {
+	case 0:
+		return d.ArgErr()
+	case 1:
+		scope.When = d.Val()
+	default:
+		var err error
+		if scope.When, err = joinExpression(raw); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	h.Scopes = append(h.Scopes, scope)
+	if cfutil.HasPlaceholder(scope.When) || cfutil.HasPlaceholder(scope.Scope) {
+		return nil
+	}
+	if _, err := compileScopes([]*Scope{scope}, nil); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func (h *Handler) unmarshalScopeImplies(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) < 2 {
+		return d.ArgErr()
+	}
+	for _, name := range args {
+		if err := checkScopeName(name); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	if h.ScopeImplies == nil {
+		h.ScopeImplies = make(map[string][]string)
+	}
+	h.ScopeImplies[args[0]] = append(h.ScopeImplies[args[0]], args[1:]...)
+	return nil
 }
 
 // addRule compiles the rule, for the sake of the error. Rules with

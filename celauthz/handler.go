@@ -48,10 +48,19 @@ const (
 // `{mcp.session.id}` | The client's `Mcp-Session-Id`
 // `{mcp.version}` | The protocol version of the request
 // `{mcp.decision}` | `allow` or `deny`
-// `{mcp.rule}` | The rule that decided; `default` when none did
+// `{mcp.rule}` | The rule that decided; `default` when none did, `scope` when a scope was missing
 type Handler struct {
 	// The rules. At least one.
 	Rules []*Rule `json:"rules,omitempty"`
+
+	// Scopes that operations need, besides what the rules say. A token that
+	// lacks one is answered 403 insufficient_scope (RFC 6750 section 3.1),
+	// and the client can ask for more.
+	Scopes []*Scope `json:"scopes,omitempty"`
+
+	// Scopes that stand for others as well: from a scope to those it
+	// implies.
+	ScopeImplies map[string][]string `json:"scope_implies,omitempty"`
 
 	// How a denied target is answered: `hide` (the default) as if it did
 	// not exist, `forbid` with 403 and the name of the rule.
@@ -69,6 +78,7 @@ type Handler struct {
 	MaxEvent int64 `json:"max_event,omitempty"`
 
 	policy      *policy
+	scopes      *scopePolicy
 	logger      *zap.Logger
 	now         func() time.Time
 	bodyTimeout time.Duration
@@ -109,6 +119,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.policy, err = compilePolicy(h.Rules); err != nil {
 		return err
 	}
+	if h.scopes, err = compileScopes(h.Scopes, h.ScopeImplies); err != nil {
+		return err
+	}
 	if len(h.policy.allows) == 0 && len(h.policy.requires) == 0 {
 		h.logger.Warn("there are only deny rules: whatever none of them denies is allowed")
 	}
@@ -124,6 +137,14 @@ func (h *Handler) expandPlaceholders() error {
 			return err
 		}
 		if err := cfutil.ExpandAll(rule.MatchExpressions); err != nil {
+			return err
+		}
+	}
+	for _, scope := range h.Scopes {
+		if scope == nil {
+			continue
+		}
+		if err := cfutil.Expand(&scope.Scope, &scope.When); err != nil {
 			return err
 		}
 	}
@@ -159,8 +180,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	who := h.caller(r, state, in)
 	j, m := h.policy.judgeAll(r.Context(), who, in)
+	var needed []string
+	if j.outcome == allowed {
+		if needed = h.scopes.missing(r.Context(), who, in); needed != nil {
+			j = judgement{unscoped, scopeRule}
+		}
+	}
 	setPlaceholders(r, m, who.version, j)
-	if j.outcome != allowed {
+	switch j.outcome {
+	case allowed:
+	case unscoped:
+		return h.answerMissing(w, r, state, needed)
+	default:
 		return h.answer(w, r, state, m, who, j)
 	}
 	return h.pass(w, r, next, who, in)
@@ -196,6 +227,8 @@ func (h *Handler) caller(r *http.Request, state *reqctx.State, in *incoming) *ca
 		version: protocolVersion(r, in.first()),
 		target:  h.Target,
 		now:     h.now(),
+
+		scopePolicy: h.scopes,
 	}
 	if state.Identity != nil {
 		who.claims = state.Identity.Claims

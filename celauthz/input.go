@@ -25,8 +25,9 @@ type caller struct {
 	target string
 	now    time.Time
 
-	scopes  []string
-	headers map[string]string
+	scopePolicy *scopePolicy
+	scopes      []string
+	headers     map[string]string
 }
 
 // subject is the operation a question is about.
@@ -145,7 +146,7 @@ func (s *subject) argumentMap() any {
 // or scp, as a text with blanks or as a list.
 func (c *caller) scopeList() []string {
 	if c.scopes == nil {
-		c.scopes = scopesOf(c.claims)
+		c.scopes = c.scopePolicy.withImplied(scopesOf(c.claims))
 	}
 	return c.scopes
 }

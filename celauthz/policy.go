@@ -25,8 +25,12 @@ const (
 	Require Action = "require"
 )
 
-// DefaultRule is the rule that decided when none did.
-const DefaultRule = "default"
+const (
+	// DefaultRule is the rule that decided when none did.
+	DefaultRule = "default"
+	// scopeRule stands for the scopes, which decide after the rules.
+	scopeRule = "scope"
+)
 
 // Rule is one rule of the configuration.
 type Rule struct {
@@ -91,7 +95,7 @@ func compilePolicy(rules []*Rule) (*policy, error) {
 func ruleNames(rules []*Rule) ([]string, error) {
 	names := make([]string, 0, len(rules))
 	numbers := make(map[Action]int)
-	taken := map[string]bool{DefaultRule: true}
+	taken := map[string]bool{DefaultRule: true, scopeRule: true}
 	for _, rule := range rules {
 		if rule == nil {
 			return nil, errors.New("a rule is null")

@@ -21,6 +21,8 @@ const (
 	hidden
 	// refused: the caller sees the target, but may not use it like this.
 	refused
+	// unscoped: the rules allow it, but the token lacks a scope.
+	unscoped
 	// unknownMethod: no rule allows a method the specification lacks.
 	unknownMethod
 )

@@ -132,7 +132,8 @@ func checkTransport(r *http.Request) (status int, text string) {
 // client says, and would read other names in it (UTF-7) than were judged.
 func isJSON(contentType string) bool {
 	mediaType, parameters, err := mime.ParseMediaType(contentType)
-	if err != nil || mediaType != "application/json" {
+	// parameters in the form of RFC 2231 (charset*=) may get lost in parsing
+	if err != nil || mediaType != "application/json" || strings.Contains(contentType, "*") {
 		return false
 	}
 	for name, value := range parameters {

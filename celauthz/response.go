@@ -24,8 +24,8 @@ type passage uint8
 
 const (
 	undecided passage = iota
-	// through: nothing in it can be hidden.
-	through
+	// empty: there is no body that anything could hide in.
+	empty
 	// guarded: it should hold no list; a list stops it.
 	guarded
 	// collected: it is filtered as a whole.
@@ -103,7 +103,7 @@ func (f *filterWriter) WriteHeader(status int) {
 		f.splitter = mcpwire.Splitter{Limit: f.limit, Emit: f.emit}
 		f.dropBodyHeaders()
 		f.client.WriteHeader(status)
-	case through, guarded:
+	case empty, guarded:
 		f.client.WriteHeader(status)
 	case undecided, collected:
 	}
@@ -116,7 +116,7 @@ func (f *filterWriter) choose(status int) passage {
 	case status == http.StatusSwitchingProtocols, status == http.StatusPartialContent:
 		return stopped
 	case status == http.StatusNoContent, status == http.StatusNotModified, header.Get("Content-Length") == "0":
-		return through
+		return empty
 	}
 	if encoding := strings.Join(header.Values("Content-Encoding"), ","); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return stopped
@@ -124,8 +124,12 @@ func (f *filterWriter) choose(status int) passage {
 	if len(header.Values("Content-Type")) > 1 {
 		return stopped
 	}
-	mediaType, _, _ := mime.ParseMediaType(header.Get("Content-Type"))
+	contentType := header.Get("Content-Type")
+	mediaType, _, _ := mime.ParseMediaType(contentType)
+	isMessage := mediaType == "" || mediaType == "text/event-stream" || mediaType == "application/json"
 	switch {
+	case isMessage && !saysUTF8(contentType):
+		return stopped
 	case mediaType == "text/event-stream":
 		return split
 	case mediaType == "application/json" && !f.lists && !f.filter.Private:
@@ -136,14 +140,36 @@ func (f *filterWriter) choose(status int) passage {
 	}
 }
 
+// saysUTF8 reports whether a type names no charset in which a message could
+// read otherwise than it does here. JSON and events are UTF-8, but there are
+// clients that decode them as the type says: UTF-7 would hide every brace.
+func saysUTF8(contentType string) bool {
+	if !strings.Contains(strings.ToLower(contentType), "charset") {
+		return true
+	}
+	_, parameters, err := mime.ParseMediaType(contentType)
+	if err != nil || strings.Contains(contentType, "*") {
+		return false
+	}
+	switch strings.ToLower(parameters["charset"]) {
+	case "utf-8", "utf8", "us-ascii", "iso-8859-1":
+		return true
+	default:
+		return false
+	}
+}
+
 // Write implements http.ResponseWriter.
 func (f *filterWriter) Write(p []byte) (int, error) {
 	if f.passage == undecided {
 		f.WriteHeader(http.StatusOK)
 	}
 	switch f.passage {
-	case through:
-		return f.client.Write(p)
+	case empty:
+		if len(p) == 0 {
+			return 0, nil
+		}
+		return 0, http.ErrBodyNotAllowed
 	case guarded:
 		if err := f.guard.Write(p); err != nil {
 			return f.breakOff(err)
@@ -205,11 +231,14 @@ func oneLine(message []byte) []byte {
 // behind are done, unless they broke off.
 func (f *filterWriter) finish() error {
 	switch f.passage {
+	case undecided:
+		// such as a proxy whose upstream tried to switch protocols
+		f.refuse("there is none")
 	case collected:
 		return f.finishCollected()
 	case split:
 		f.splitter.Close()
-	case undecided, through, guarded, stopped:
+	case empty, guarded, stopped:
 	}
 	return nil
 }
@@ -301,15 +330,17 @@ func (f *filterWriter) setPrivate() {
 	header.Set("Cache-Control", strings.Join(kept, ", "))
 }
 
-// FlushError implements what http.ResponseController looks for. A body that
-// is being collected has nothing to flush.
+// FlushError implements what http.ResponseController looks for. The first one
+// sends the head of the answer. A body that is being collected has nothing to
+// flush.
 func (f *filterWriter) FlushError() error {
-	switch f.passage {
-	case undecided, collected:
-		return nil
-	default:
-		return http.NewResponseController(f.client).Flush()
+	if f.passage == undecided {
+		f.WriteHeader(http.StatusOK)
 	}
+	if f.passage == collected {
+		return nil
+	}
+	return http.NewResponseController(f.client).Flush()
 }
 
 // Flush implements http.Flusher.

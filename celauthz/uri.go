@@ -47,7 +47,7 @@ func splitAuthority(scheme, after string) (prefix, rest string) {
 	case scheme == "file" && !ok:
 		return "file://", "/" + after
 	case special && scheme != "file":
-		authority = strings.TrimLeft(after, "/")
+		authority = strings.TrimLeft(after, "/:")
 	case !ok:
 		return scheme + ":", after
 	}

@@ -14,8 +14,8 @@ type visibility struct {
 	ctx    context.Context //nolint:containedctx // it lives as long as one response
 	who    *caller
 	now    func() time.Time
-	// fixed holds the answer for kinds whose entries the rules cannot tell
-	// apart.
+	// fixed holds the answers for kinds whose entries the rules cannot tell
+	// apart, as far as they were asked for.
 	fixed map[mcpwire.TargetKind]bool
 }
 
@@ -23,19 +23,21 @@ type visibility struct {
 var targetKinds = []mcpwire.TargetKind{mcpwire.Tool, mcpwire.Prompt, mcpwire.Resource, mcpwire.Task}
 
 func newVisibility(ctx context.Context, p *policy, who *caller, now func() time.Time) *visibility {
-	v := &visibility{policy: p, ctx: ctx, who: who, now: now, fixed: make(map[mcpwire.TargetKind]bool, len(targetKinds))}
-	for _, kind := range targetKinds {
-		if p.dependsOn&(kindReads(kind)|readsNow) == 0 {
-			v.fixed[kind] = p.visible(ctx, who, kind, "").allowed
-		}
-	}
-	return v
+	return &visibility{policy: p, ctx: ctx, who: who, now: now}
 }
 
-// everything reports whether nothing can be hidden from this caller.
+// everything reports whether nothing can be hidden from this caller, whose
+// request was allowed. Where the answer would cost more than a filter that
+// finds nothing to hide, it is false.
 func (v *visibility) everything() bool {
+	switch reads := v.policy.dependsOn; {
+	case reads&(readsTarget|readsNow) != 0:
+		return false
+	case reads&readsMethod == 0:
+		return true // the rules have said yes, and know no difference
+	}
 	for _, kind := range targetKinds {
-		if !v.fixed[kind] {
+		if !v.entry(kind, "") {
 			return false
 		}
 	}
@@ -44,11 +46,19 @@ func (v *visibility) everything() bool {
 
 // entry decides about one entry of a list.
 func (v *visibility) entry(kind mcpwire.TargetKind, name string) bool {
-	if visible, ok := v.fixed[kind]; ok {
-		return visible
+	if v.policy.dependsOn&(kindReads(kind)|readsNow) != 0 {
+		v.who.now = v.now() // a stream may be hours old
+		return v.policy.visible(v.ctx, v.who, kind, name).allowed
 	}
-	v.who.now = v.now() // a stream may be hours old
-	return v.policy.visible(v.ctx, v.who, kind, name).allowed
+	visible, known := v.fixed[kind]
+	if !known {
+		visible = v.policy.visible(v.ctx, v.who, kind, name).allowed
+		if v.fixed == nil {
+			v.fixed = make(map[mcpwire.TargetKind]bool, len(targetKinds))
+		}
+		v.fixed[kind] = visible
+	}
+	return visible
 }
 
 // list decides about a list as a whole.

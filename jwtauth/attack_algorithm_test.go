@@ -138,6 +138,12 @@ func TestA05_PublishedSecret(t *testing.T) {
 			t.Errorf("the secret was loaded: %v", set.byID)
 		}
 	}
+	// nor from a place that others write, whatever algorithms says
+	for _, keys := range []*JWKS{{URL: "https://idp.example.com/jwks.json"}, {Discover: true}, nil} {
+		if i := (&Issuer{Issuer: issuerURL, JWKS: keys, Algorithms: []string{"HS256"}}); i.keyPolicy().symmetric {
+			t.Errorf("%+v takes secrets", keys)
+		}
+	}
 	// whoever names it means it
 	g := newGate(t, withKeys(rsaOnce(), secret), withIssuer(func(i *Issuer) { i.Algorithms = []string{"RS256", "HS256"} }))
 	g.accepts(t, token)

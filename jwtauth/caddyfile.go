@@ -3,9 +3,7 @@ package jwtauth
 import (
 	"strconv"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/dustin/go-humanize"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
@@ -100,16 +98,12 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) error {
 		}
 		return nil
 	case "max_token_size":
-		var text string
-		if err := cfutil.OneArg(d, &text); err != nil {
-			return err
+		if h.MaxTokenSize != 0 {
+			return d.Err("max_token_size is given twice")
 		}
-		size, err := humanize.ParseBytes(text)
-		if err != nil || size == 0 || size > maxMaxTokenSize {
-			return d.Errf("max_token_size must be a size between 1B and 1MiB, not %q", text)
-		}
+		size, err := cfutil.Size(d, maxMaxTokenSize)
 		h.MaxTokenSize = int(size)
-		return nil
+		return err
 	case "token_cache":
 		return h.unmarshalTokenCache(d)
 	default:
@@ -118,6 +112,9 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) error {
 }
 
 func (h *Handler) unmarshalTokenCache(d *caddyfile.Dispenser) error {
+	if h.TokenCache != nil {
+		return d.Err("token_cache is given twice")
+	}
 	var text string
 	if err := cfutil.OneArg(d, &text); err != nil {
 		return err
@@ -186,27 +183,19 @@ func (i *Issuer) unmarshalOption(d *caddyfile.Dispenser) error {
 	case "token_types":
 		return cfutil.Args(d, &i.TokenTypes)
 	case "leeway":
-		var text string
-		if err := cfutil.OneArg(d, &text); err != nil {
-			return err
+		if i.Leeway != nil {
+			return d.Err("leeway is given twice")
 		}
-		leeway, err := caddy.ParseDuration(text)
-		if err != nil || leeway < 0 || leeway > maxLeeway {
-			return d.Errf("leeway must be a duration between 0 and %s, not %q", maxLeeway, text)
-		}
-		i.Leeway = durationPointer(leeway)
-		return nil
+		leeway, err := cfutil.Duration(d, maxLeeway)
+		i.Leeway = leeway
+		return err
 	case "max_stale":
-		var text string
-		if err := cfutil.OneArg(d, &text); err != nil {
-			return err
+		if i.MaxStale != nil {
+			return d.Err("max_stale is given twice")
 		}
-		stale, err := caddy.ParseDuration(text)
-		if err != nil || stale < 0 || stale > maxMaxStale {
-			return d.Errf("max_stale must be a duration between 0 and %s, not %q", maxMaxStale, text)
-		}
-		i.MaxStale = durationPointer(stale)
-		return nil
+		stale, err := cfutil.Duration(d, maxMaxStale)
+		i.MaxStale = stale
+		return err
 	case "allow_missing_kid":
 		i.AllowMissingKID = true
 		return cfutil.NoArgs(d)

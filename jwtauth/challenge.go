@@ -58,6 +58,17 @@ func (c challenger) answerTo(failure error) answer {
 	return a
 }
 
+// insufficientScope asks for a token with all of these scopes (RFC 6750
+// section 3.1).
+func (c challenger) insufficientScope(scopes []string) answer {
+	return answer{
+		status: http.StatusForbidden,
+		body:   "authorization failed: the token lacks a scope",
+		challenge: "Bearer " + c.params + `, error="insufficient_scope", scope=` +
+			quoteParam(strings.Join(scopes, " ")),
+	}
+}
+
 // quoteParam writes a quoted-string (RFC 9110 section 5.6.4).
 func quoteParam(text string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
@@ -153,7 +152,7 @@ func (s *TokenSource) check() error {
 		return errors.New("a token source is null")
 	case s.Name == "":
 		return errors.New("token_from needs the name of a header or cookie")
-	case s.Source != "header" && s.Source != "cookie":
+	case s.Source != "header" && s.Source != "cookie" && !cfutil.HasPlaceholder(s.Source):
 		return fmt.Errorf("unknown token source %q; it is header or cookie", s.Source)
 	case s.Source == "cookie" && s.Scheme != "":
 		return errors.New("a cookie has no scheme")
@@ -257,7 +256,7 @@ func (i *Issuer) keyPolicy() keyPolicy {
 func (j *JWKS) inline() ([]byte, error) {
 	text, isString := mcpwire.String(j.Inline)
 	if !isString {
-		return j.Inline, nil
+		text = string(j.Inline)
 	}
 	if err := cfutil.Expand(&text); err != nil {
 		return nil, err
@@ -302,11 +301,4 @@ func credentialSources(configured []*TokenSource) []credentialSource {
 		sources = append(sources, source)
 	}
 	return sources
-}
-
-// durationPointer helps the Caddyfile tell an option that is not there from
-// one that is zero.
-func durationPointer(d time.Duration) *caddy.Duration {
-	duration := caddy.Duration(d)
-	return &duration
 }

@@ -11,7 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,10 +43,14 @@ type httpFetcher struct {
 
 // httpOptions are the options of a fetched key set.
 type httpOptions struct {
-	// caFile holds the certificates to trust, in PEM, instead of the
-	// system's; proxy is the URL of a proxy.
-	caFile, proxy string
+	// ca are the certificates to trust, in PEM, instead of the system's.
+	ca []byte
+	// proxy is the URL of a proxy.
+	proxy string
 }
+
+// proxySchemes are those net/http knows.
+var proxySchemes = []string{"http", "https", "socks5", "socks5h"}
 
 // newHTTPClient returns a client that follows no redirect: the
 // configuration, or the issuer, names the place.
@@ -60,21 +64,18 @@ func newHTTPClient(options httpOptions) (*http.Client, error) {
 		IdleConnTimeout:        time.Second,
 		ForceAttemptHTTP2:      true,
 	}
-	if options.caFile != "" {
-		pem, err := os.ReadFile(options.caFile)
-		if err != nil {
-			return nil, fmt.Errorf("tls_ca: %w", err)
-		}
+	if options.ca != nil {
 		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls_ca: %s holds no certificate", options.caFile)
+		if !pool.AppendCertsFromPEM(options.ca) {
+			return nil, errors.New("tls_ca: the file holds no certificate")
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
 	if options.proxy != "" {
 		proxy, err := url.Parse(options.proxy)
-		if err != nil || proxy.Host == "" {
-			return nil, fmt.Errorf("proxy: %q is not a URL", options.proxy)
+		if err != nil || proxy.Host == "" || !slices.Contains(proxySchemes, proxy.Scheme) {
+			// it may hold a password, so it is not repeated
+			return nil, fmt.Errorf("proxy: not a URL with one of the schemes %s", strings.Join(proxySchemes, ", "))
 		}
 		transport.Proxy = http.ProxyURL(proxy)
 	}

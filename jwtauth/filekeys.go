@@ -81,13 +81,10 @@ func (f *fileKeys) watch() {
 			}
 			continue
 		}
-		changed := !bytes.Equal(doc, f.doc) || failing != ""
 		f.doc, failing = doc, ""
-		if changed {
-			f.current.Store(set)
-			f.loaded.Store(time.Now().Unix())
-			f.report(set, skipped, nil)
-		}
+		f.current.Store(set)
+		f.loaded.Store(time.Now().Unix())
+		f.report(set, skipped, nil)
 	}
 }
 

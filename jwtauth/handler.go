@@ -182,6 +182,7 @@ func (h *Handler) provisionVerifier(ctx caddy.Context) error {
 		issuers: make(map[string]*issuerPolicy, len(h.Issuers)),
 		maxSize: defaultMaxTokenSize,
 		forward: h.ForwardToken,
+		stepUp:  h.stepUp,
 		cache:   newTokenCache(entries),
 		metrics: counters,
 		now:     time.Now,
@@ -275,7 +276,15 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, failure error) 
 	if c := h.logger.Check(zap.DebugLevel, "request refused"); c != nil {
 		c.Write(zap.String("reason", failure.Error()))
 	}
-	a := h.challenger.answerTo(failure)
+	return h.write(w, r, h.challenger.answerTo(failure))
+}
+
+// stepUp is how the handlers behind refuse a token that lacks a scope.
+func (h *Handler) stepUp(w http.ResponseWriter, r *http.Request, scopes []string) error {
+	return h.write(w, r, h.challenger.insufficientScope(scopes))
+}
+
+func (*Handler) write(w http.ResponseWriter, r *http.Request, a answer) error {
 	if a.challenge != "" {
 		w.Header().Set("WWW-Authenticate", a.challenge)
 	}

@@ -95,7 +95,7 @@ func (p *pooledKeys) observeFile(set *keySet, skipped []error, err error) {
 	}
 	p.counted.failed++
 	if !p.failing || now.Sub(p.logged) >= logInterval {
-		p.log().Error("the issuer's keys could not be refreshed; those there are stay in use for max_stale", zap.Error(err))
+		p.log().Error("the issuer's keys could not be refreshed; those there are stay in use for now", zap.Error(err))
 		p.failing, p.logged = true, now
 	}
 }

@@ -75,6 +75,23 @@ func TestA33_ExpensiveRSA(t *testing.T) {
 	refusesKey(t, jwkOf(rsaOnce(), claims{"e": mcptest.Base64([]byte{0})}), `missing "e"`)
 }
 
+func TestA34_ROCA(t *testing.T) {
+	// a modulus that is a power of 65537 modulo the product of small primes
+	product := big.NewInt(1)
+	for _, prime := range []int64{
+		2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131,
+		137, 139, 149, 151, 157, 163, 167, 173, 179, 181, 191, 193, 197, 199, 211, 223, 227, 229, 233, 239, 241, 251, 257, 263, 269, 271,
+	} {
+		product.Mul(product, big.NewInt(prime))
+	}
+	for _, exponent := range []int64{1, 2, 12345, 987654321} {
+		n := new(big.Int).SetBit(new(big.Int), 2047, 1)
+		n.Sub(n, new(big.Int).Mod(n, product)).Add(n, product)
+		n.Add(n, new(big.Int).Exp(big.NewInt(65537), big.NewInt(exponent), product))
+		refusesKey(t, jwkOf(rsaOnce(), claims{"n": mcptest.Base64(n.Bytes())}), "CVE-2017-15361")
+	}
+}
+
 func TestA35_AlgDoesNotFitTheKey(t *testing.T) {
 	for alg, key := range map[string]*mcptest.Key{
 		"RS256": ecOnce(), "ES256": rsaOnce(), "ES384": ecOnce(), "ES512": ecOnce(), "EdDSA": ecOnce(), "PS256": ecOnce(),

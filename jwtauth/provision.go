@@ -2,6 +2,7 @@ package jwtauth
 
 import (
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -30,19 +31,27 @@ func (h *Handler) provisionKeys(ctx caddy.Context, issuer *Issuer) (keySource, e
 	if issuer.MaxStale != nil {
 		maxStale = time.Duration(*issuer.MaxStale)
 	}
+	options := httpOptions{proxy: keys.Proxy}
+	if keys.TLSCA != "" {
+		var err error
+		if options.ca, err = os.ReadFile(keys.TLSCA); err != nil {
+			return nil, fmt.Errorf("tls_ca: %w", err)
+		}
+	}
 	// everything that matters to what is fetched or read
 	spec := struct {
 		keys     JWKS
+		ca       string // renewed certificates need a new client
 		issuer   string
 		policy   keyPolicy
 		maxStale time.Duration
-	}{*keys, issuer.Issuer, policy, maxStale}
+	}{*keys, string(options.ca), issuer.Issuer, policy, maxStale}
 	source, id, err := poolKeys(spec, issuer.Issuer, func(pooled *pooledKeys) (runningSource, error) {
 		if keys.File != "" {
 			read := func() ([]byte, error) { return readFile(keys.File) }
 			return newFileKeys(read, policy, pooled.observeFile)
 		}
-		client, err := newHTTPClient(httpOptions{caFile: keys.TLSCA, proxy: keys.Proxy})
+		client, err := newHTTPClient(options)
 		if err != nil {
 			return nil, err
 		}

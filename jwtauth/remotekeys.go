@@ -36,8 +36,10 @@ const (
 	// end of the cooldown, and for the fetch.
 	unknownKeyWait = fetchCooldown + fetchTimeout
 	// maxWaiting bounds the requests that wait for a fetch because of their
-	// kid. Each costs a goroutine; the others are refused at once.
-	maxWaiting = 1024
+	// kid; the others are refused at once. A flood of 3,000 a second does not
+	// get there within the cooldown, so it keeps no good token out. One that
+	// waits costs some 12 KiB more than the connection it came on.
+	maxWaiting = 1 << 15
 )
 
 // unavailableError: the issuer's keys are not there, or too old. It is no
@@ -66,8 +68,9 @@ type keyFetcher interface {
 // remoteKeys keeps the key set of one issuer fresh. Requests read it without
 // a lock; one goroutine fetches.
 type remoteKeys struct {
-	fetcher  keyFetcher
-	maxStale time.Duration
+	fetcher    keyFetcher
+	maxStale   time.Duration
+	maxWaiting int
 	// observe is told of every fetch; it may be nil.
 	observe func(*keySet, error)
 
@@ -98,7 +101,7 @@ type flight struct{ done chan struct{} }
 func newRemoteKeys(fetcher keyFetcher, maxStale time.Duration, observe func(*keySet, error)) *remoteKeys {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &remoteKeys{
-		fetcher: fetcher, maxStale: maxStale, observe: observe,
+		fetcher: fetcher, maxStale: maxStale, maxWaiting: maxWaiting, observe: observe,
 		ctx: ctx, stop: cancel, wake: make(chan struct{}, 1),
 		asked: &flight{make(chan struct{})}, // the first one
 	}
@@ -131,11 +134,19 @@ func (r *remoteKeys) loop() {
 		}
 		lastFetch = time.Now()
 		err := r.fetchOnce()
+		// one fetch's time ahead, so that the set need not get stale
+		due = time.Time{}
+		if current := r.current.Load(); current != nil {
+			due = current.freshUntil.Add(-fetchTimeout)
+		}
 		if err == nil {
 			retry = firstRetry
-			due = r.current.Load().freshUntil
-		} else {
-			due = time.Now().Add(retry)
+			continue
+		}
+		// what unknown key ids asked for is no reason to hurry while the set
+		// is fresh: their next fetch is a cooldown away
+		if again := time.Now().Add(retry); due.Before(again) {
+			due = again
 			retry = min(2*retry, lastRetry)
 		}
 	}
@@ -230,7 +241,7 @@ func (r *remoteKeys) firstKeys(ctx context.Context) (*keySet, error) {
 		}
 		r.mu.Unlock()
 		if first != nil {
-			wait(ctx, first, firstKeysWait)
+			r.wait(ctx, first, firstKeysWait)
 		}
 	}
 	return r.keys()
@@ -241,7 +252,7 @@ func (r *remoteKeys) firstKeys(ctx context.Context) (*keySet, error) {
 // begun before the key was published, so a second one is waited for.
 func (r *remoteKeys) findAfterFetch(ctx context.Context, t *token, unknown error) (*key, error) {
 	r.mu.Lock()
-	if r.waiting >= maxWaiting {
+	if r.waiting >= r.maxWaiting {
 		r.mu.Unlock()
 		return nil, unknown
 	}
@@ -255,9 +266,15 @@ func (r *remoteKeys) findAfterFetch(ctx context.Context, t *token, unknown error
 
 	ctx, cancel := context.WithTimeout(ctx, unknownKeyWait)
 	defer cancel()
+	t.forgetClaims()
 	for {
 		fetch, last := r.ask()
-		if !wait(ctx, fetch, unknownKeyWait) {
+		ended := r.wait(ctx, fetch, unknownKeyWait)
+		if r.ctx.Err() != nil {
+			// a reload has replaced this source; the next try meets the new one
+			return nil, unavailableError{time.Second}
+		}
+		if !ended {
 			return nil, unknown
 		}
 		set, err := r.keys()
@@ -265,8 +282,11 @@ func (r *remoteKeys) findAfterFetch(ctx context.Context, t *token, unknown error
 			return nil, err
 		}
 		k, err := set.lookup(t)
-		if err == nil || last {
-			return k, err
+		if err == nil {
+			return k, t.recallClaims()
+		}
+		if last {
+			return nil, err
 		}
 	}
 }
@@ -290,13 +310,15 @@ func (r *remoteKeys) ask() (f *flight, last bool) {
 }
 
 // wait reports whether the fetch ended in time.
-func wait(ctx context.Context, f *flight, limit time.Duration) bool {
+func (r *remoteKeys) wait(ctx context.Context, f *flight, limit time.Duration) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case <-f.done:
 		return true
 	case <-ctx.Done():
+		return false
+	case <-r.ctx.Done():
 		return false
 	case <-timer.C:
 		return false

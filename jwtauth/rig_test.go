@@ -261,3 +261,8 @@ func duration(t testing.TB, text string) *caddy.Duration {
 	}
 	return durationPointer(d)
 }
+
+func durationPointer(d time.Duration) *caddy.Duration {
+	duration := caddy.Duration(d)
+	return &duration
+}

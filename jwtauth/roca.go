@@ -3,8 +3,7 @@ package jwtauth
 import "math/big"
 
 // rocaPrimes are the small primes by which keys of the broken generator are
-// recognised; all of them together make a false alarm practically
-// impossible (one in 2^150 or so).
+// recognised; all of them together raise a false alarm for one key in 2^28.
 var rocaPrimes = []int64{
 	3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83,
 	89, 97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,

@@ -165,6 +165,20 @@ func (t *token) readPayload(doc []byte) error {
 	return refused
 }
 
+// forgetClaims frees the claims, which may be many times as large as the
+// token's text, while the token waits for its key.
+func (t *token) forgetClaims() { t.claims = nil }
+
+// recallClaims reads them again.
+func (t *token) recallClaims() error {
+	again, err := readToken(t.raw, len(t.raw))
+	if err != nil {
+		return err
+	}
+	t.claims = again.claims
+	return nil
+}
+
 // containsNUL finds NULs, at which other software would cut a claim short.
 func containsNUL(value any) bool {
 	switch v := value.(type) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
+	"net/http"
 	"slices"
 	"time"
 
@@ -35,6 +36,7 @@ type verifier struct {
 	maxSize   int
 	// forward is passed on with every identity.
 	forward bool
+	stepUp  func(w http.ResponseWriter, r *http.Request, scopes []string) error
 	cache   *tokenCache
 	metrics *metrics
 	now     func() time.Time
@@ -100,7 +102,8 @@ func (v *verifier) check(ctx context.Context, raw string) (entry *verified, issu
 		return nil, policy.issuer, err
 	}
 	identity := &reqctx.Identity{
-		Issuer: iss, Subject: sub, Claims: t.claims, Expires: expires, ForwardCredential: v.forward,
+		Issuer: iss, Subject: sub, Claims: t.claims, Expires: expires,
+		ForwardCredential: v.forward, StepUp: v.stepUp,
 	}
 	return &verified{identity, policy, k, expires.Add(policy.leeway)}, policy.issuer, nil
 }
@@ -195,6 +198,11 @@ func (p *issuerPolicy) checkClaims(t *token, now time.Time) (expires time.Time, 
 		if present && now.Before(date.Add(-p.leeway)) {
 			return time.Time{}, errNotYetValid
 		}
+	}
+	// a token that is bound to its sender (RFC 7800; DPoP, mutual TLS) would
+	// work for whoever stole it if nobody asked for the proof
+	if _, bound := t.claims["cnf"]; bound {
+		return time.Time{}, errTokenType
 	}
 	for _, claim := range p.requiredClaims {
 		if value, present := t.claims[claim]; !present || value == nil {

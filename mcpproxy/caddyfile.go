@@ -17,6 +17,7 @@ var (
 	errManyPaths   = errors.New("all upstreams of one mcp_proxy must have the same path")
 	errURLTooMuch  = errors.New("an upstream is scheme, host, port and path; it has no user, query or fragment")
 	errUpstreamURL = errors.New("not a URL")
+	errRawPath     = errors.New("an escape in its path, such as that of a slash, could not be kept")
 )
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens:
@@ -113,6 +114,10 @@ func splitPath(token caddyfile.Token) (stripped caddyfile.Token, path string, er
 	}
 	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return token, "", errURLTooMuch
+	}
+	if u.RawPath != "" {
+		// a rewrite would decode it, and lead elsewhere
+		return token, "", errRawPath
 	}
 	token.Text = scheme + "://" + rest[:slash]
 	return token, u.EscapedPath(), nil

@@ -155,6 +155,8 @@ func (f *Filter) message(doc []byte) ([]byte, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case result != nil && (method == acknowledgedMethod || updatePlaces[method].kind != NoTarget):
+		return nil, errBoth // some readers would look for a list in it
 	case method == acknowledgedMethod && params != nil:
 		return f.acknowledgement(&reader, doc, params, paramsAt)
 	case updatePlaces[method].kind != NoTarget:
@@ -318,8 +320,11 @@ func (f *Filter) acknowledgement(reader *ObjectReader, doc []byte, params jsonte
 		}
 		return checkTwin(name, []string{"notifications"})
 	})
-	if err != nil || notifications == nil {
-		return doc, err
+	if err != nil {
+		return nil, err
+	}
+	if notifications == nil {
+		return doc, nil
 	}
 	if err := listen.read(reader, notifications); err != nil {
 		return nil, err

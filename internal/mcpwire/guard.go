@@ -45,9 +45,13 @@ func (g *Guard) next(c byte) error {
 		g.inStringByte(c)
 		return nil
 	}
-	switch c {
-	case ' ', '\t', '\r', '\n', ':':
+	if c == ' ' || c == '\t' || c == '\r' || c == '\n' {
 		return nil
+	}
+	if g.started && g.depth == 0 {
+		return ErrTrailing // somebody may read on, as another value
+	}
+	switch c {
 	case '"':
 		g.inString = true
 		if g.isName && g.depth <= 2 {
@@ -63,6 +67,11 @@ func (g *Guard) next(c byte) error {
 		}
 	case ',':
 		g.isName = true
+	default:
+		if !inJSON(c) {
+			// comments and other quotes could hide where a string ends
+			return ErrSyntax
+		}
 	}
 	if !g.started {
 		// not an object, so nothing a client takes for a message
@@ -71,13 +80,20 @@ func (g *Guard) next(c byte) error {
 	return nil
 }
 
+// inJSON reports whether a byte can stand outside of strings: in a number or
+// a literal, or between a name and its value.
+func inJSON(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
+		c == '+' || c == '-' || c == '.' || c == ':'
+}
+
 // open enters an object or array, which is the value of g.name.
 func (g *Guard) open(c byte) error {
 	switch {
 	case !g.started && c == '[':
 		return ErrUnexpectedList
 	case g.depth == 1 && g.nameIs("result"):
-		g.inResult = true
+		g.inResult = c == '{'
 	case g.depth == 2 && g.inResult && c == '[':
 		for list := range listPlaces {
 			if g.nameIs(list) {
@@ -109,12 +125,14 @@ func (g *Guard) inStringByte(c byte) {
 	}
 }
 
-// nameIs compares without case and after unescaping, as lenient parsers do.
+// nameIs compares without case and after unescaping, as lenient parsers do,
+// and as far as a NUL, where those written in C would see the end.
 func (g *Guard) nameIs(name string) bool {
-	if g.tooLong {
+	raw, _, ended := strings.Cut(string(g.name), `\u0000`)
+	if g.tooLong && !ended {
 		return false
 	}
-	text, err := jsontext.AppendUnquote(nil, `"`+string(g.name)+`"`)
+	text, err := jsontext.AppendUnquote(nil, `"`+raw+`"`)
 	if err != nil {
 		return true // nobody can say what it is
 	}

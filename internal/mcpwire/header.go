@@ -70,14 +70,18 @@ func CheckHeaders(header http.Header, m *Message) *ProtocolError {
 			return err
 		}
 	}
-	if version != "" && !slices.Contains(Versions, version) {
+	if len(header[HeaderVersion]) > 0 && !slices.Contains(Versions, version) {
 		return unsupportedVersion(version)
 	}
 	if err := checkMirror(header, HeaderMethod, m.Method, modern && m.Shape == Request); err != nil {
 		return err
 	}
-	name, required := mirroredName(m)
-	return checkMirror(header, HeaderName, name, modern && m.Shape == Request && required)
+	name, mirrored := mirroredName(m)
+	if !mirrored {
+		// a name beside a method that has none is nobody's business here
+		return nil
+	}
+	return checkMirror(header, HeaderName, name, modern && m.Shape == Request)
 }
 
 // checkModern checks what every request of a modern client carries.
@@ -101,9 +105,9 @@ func checkModern(version string, m *Message) *ProtocolError {
 	return nil
 }
 
-// mirroredName is what Mcp-Name repeats of a message. The header is required
-// for the methods whose servers may route by it.
-func mirroredName(m *Message) (name string, required bool) {
+// mirroredName is what Mcp-Name repeats of a message. Modern requests of
+// these methods must have the header: servers may route by it.
+func mirroredName(m *Message) (name string, mirrored bool) {
 	switch m.Method {
 	case "tools/call", "prompts/get", "resources/read", "tasks/get", "tasks/update", "tasks/cancel":
 		return m.Target, true
@@ -123,10 +127,6 @@ func checkMirror(header http.Header, name, want string, required bool) *Protocol
 	}
 	if len(values) > 1 {
 		return mismatch(name, "is there more than once")
-	}
-	if name == HeaderName && want == "" && !required {
-		// a name beside a method that has none is nobody's business here
-		return nil
 	}
 	value, err := DecodeHeader(values[0])
 	if err != nil {

@@ -87,6 +87,7 @@ var (
 	errBatch        = errors.New("batches are not accepted")
 	errEmptyBatch   = errors.New("an empty batch")
 	errBatchInit    = errors.New("initialize in a batch")
+	errBatchListen  = errors.New("subscriptions/listen in a batch")
 	errMeta         = errors.New(`"_meta" must be an object, its protocol version a string and its client capabilities an object`)
 	errMember       = errors.New("a member name that differs from one of the specification only by case or by a NUL")
 	errVersion      = errors.New(`"jsonrpc" must be "2.0"`)
@@ -134,8 +135,12 @@ func ReadAll(body []byte) (messages []*Message, batch bool, err error) {
 		if err != nil {
 			return nil, true, err
 		}
-		if m.Method == "initialize" {
+		switch {
+		case m.Method == "initialize":
 			return nil, true, refuse(CodeInvalidRequest, m.ID, errBatchInit)
+		case m.Listen != nil:
+			// it would have to be rewritten, and no version has both
+			return nil, true, refuse(CodeInvalidRequest, m.ID, errBatchListen)
 		}
 		messages = append(messages, m)
 	}

@@ -18,8 +18,8 @@ type Event struct {
 	// Foreign: there is a line that is no field of an event. Clients ignore
 	// it, but somebody who reads the bytes would not; WithData drops it.
 	Foreign bool
-	// rest are the lines that are not data, each with its line end, and
-	// dataAt is how many of them stand before the first data line.
+	// rest are the lines that are not data, without their ends, and dataAt
+	// is how many of them stand before the first data line.
 	rest   [][]byte
 	dataAt int
 }
@@ -33,7 +33,8 @@ func (e *Event) WithData(data []byte) []byte {
 		if i == e.dataAt {
 			out = appendData(out, data)
 		}
-		out = append(out, line...)
+		// a CR of its own would make one line end of this and the next LF
+		out = append(append(out, line...), '\n')
 	}
 	if e.dataAt >= len(e.rest) {
 		out = appendData(out, data)
@@ -65,6 +66,7 @@ type Splitter struct {
 	fields    bool   // pending has a line that is not a comment
 	afterCR   bool   // the last byte was a CR: a LF belongs to it
 	started   bool   // the first line is over: no BOM any more
+	emitted   bool   // and so is the first event
 }
 
 // Write takes the next piece of the stream.
@@ -144,7 +146,13 @@ func (s *Splitter) endLine() error {
 
 // flush emits what is pending.
 func (s *Splitter) flush() error {
-	event := parseEvent(s.pending)
+	lines := s.pending
+	if !s.emitted {
+		lines = bytes.TrimPrefix(lines, []byte("\ufeff"))
+	}
+	event := parseEvent(lines)
+	event.Raw = s.pending
+	s.emitted = true
 	s.fields = false
 	s.lineStart = 0
 	err := s.Emit(event)
@@ -159,9 +167,9 @@ func (s *Splitter) flush() error {
 const maxKeptEvent = 16 << 10
 
 // parseEvent takes the lines of an event apart.
-func parseEvent(raw []byte) *Event {
-	event := &Event{Raw: raw}
-	for rest := bytes.TrimPrefix(raw, []byte("\ufeff")); len(rest) > 0; {
+func parseEvent(lines []byte) *Event {
+	event := new(Event)
+	for rest := lines; len(rest) > 0; {
 		line, end := rest, len(rest)
 		if at := bytes.IndexAny(rest, "\r\n"); at >= 0 {
 			line, end = rest[:at], at+1
@@ -169,7 +177,6 @@ func parseEvent(raw []byte) *Event {
 				end++
 			}
 		}
-		whole := rest[:end]
 		rest = rest[end:]
 		if len(line) == 0 {
 			continue
@@ -184,7 +191,7 @@ func parseEvent(raw []byte) *Event {
 			continue
 		}
 		if isField(line) {
-			event.rest = append(event.rest, whole)
+			event.rest = append(event.rest, line)
 		} else {
 			event.Foreign = true
 		}

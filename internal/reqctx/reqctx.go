@@ -30,6 +30,9 @@ type Identity struct {
 	// help. It is how a refusal of an anonymous request tells the client to
 	// get a token.
 	Login func(http.ResponseWriter, *http.Request) error
+	// StepUp answers 403 with a challenge that names all scopes an operation
+	// needs (RFC 6750 section 3.1); nil for an anonymous request.
+	StepUp func(w http.ResponseWriter, r *http.Request, scopes []string) error
 }
 
 // State is the record of one request. The handlers run one after the other,
