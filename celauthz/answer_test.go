@@ -187,9 +187,15 @@ func TestDeniedNotifications(t *testing.T) {
 func TestA105_UnknownMethod(t *testing.T) {
 	refused := rpcError("1", -32601, `"Method not found"`, "")
 	for _, rules := range [][]string{
-		{"allow true"}, {`allow jwt.sub == "alice"`}, {`deny false`}, {"require true"}, {`allow mcp.method == "x/z"`},
-		{`allow mcp.method == "x/y" && mcp.tool.name == "t"`}, {`allow mcp.method == "x/y" && jwt.missing`, "allow true"},
-		{`allow mcp.method == "x/y"`, `deny mcp.method == "x/y"`}, {`allow mcp.method == "x/y"`, `require mcp.method != "x/y"`},
+		{"allow true"},
+		{`allow jwt.sub == "alice"`},
+		{`deny false`},
+		{"require true"},
+		{`allow mcp.method == "x/z"`},
+		{`allow mcp.method == "x/y" && mcp.tool.name == "t"`},
+		{`allow mcp.method == "x/y" && jwt.missing`, "allow true"},
+		{`allow mcp.method == "x/y"`, `deny mcp.method == "x/y"`},
+		{`allow mcp.method == "x/y"`, `require mcp.method != "x/y"`},
 	} {
 		s := newSite(t, rules...).as(alice)
 		s.wantRefused(s.post(messageOf("x/y", `{"name":"t"}`)), 200, refused)
@@ -344,7 +350,7 @@ func TestErrorRoutes(t *testing.T) {
 	for _, test := range tests {
 		s.passed = nil
 		w := httptest.NewRecorder()
-		err := s.Handler.ServeHTTP(w, with(test.request), s.next())
+		err := s.ServeHTTP(w, with(test.request), s.next())
 		if s.passed != nil {
 			t.Errorf("%d: the handler behind was reached", test.status)
 		}

@@ -317,6 +317,32 @@ func TestA138_Panic(t *testing.T) {
 	}
 }
 
+// explosive is a program whose panic the library does not catch.
+type explosive struct{ cel.Program }
+
+func (explosive) Eval(any) (ref.Val, *cel.EvalDetails, error) { panic("explosive") }
+
+func (explosive) ContextEval(context.Context, any) (ref.Val, *cel.EvalDetails, error) {
+	panic("explosive")
+}
+
+func TestA138_PanicOutsideTheLibrary(t *testing.T) {
+	for _, loops := range []bool{false, true} {
+		broken := &part{whole: explosive{}, partial: explosive{}, dependsOn: readsTool | readsArguments, loops: loops}
+		for name, p := range map[string]*policy{
+			"deny":    {denies: []clause{{"r", broken}}},
+			"require": {requires: []clause{{"r", broken}}},
+			"allow":   {allows: []allowClause{{"r", broken, []*part{broken}}}},
+		} {
+			for _, q := range []question{mayCall, isVisible, mayPass, mayAnything} {
+				if d := p.decide(context.Background(), q, callerOf(t, alice), subjectOf(q)); d.allowed {
+					t.Errorf("%s, %s: %+v", q, name, d)
+				}
+			}
+		}
+	}
+}
+
 func TestA139_ManyRules(t *testing.T) {
 	var lines []string
 	for i := range 1000 {

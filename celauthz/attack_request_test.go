@@ -6,6 +6,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/caddymcp/gateway/internal/mcpwire"
+	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
 // What the reader refuses (internal/mcpwire tries every variation) is
@@ -292,4 +295,15 @@ func TestMessageOfAnEarlierHandler(t *testing.T) {
 		r := request(callOf("c", "{}"))
 		return r.WithContext(first.Context())
 	}()), 200, rpcError("1", -32602, `"Unknown tool: c"`, ""))
+
+	// nor does it outlive a request that cannot be read
+	state := reqctx.From(first.Context())
+	for _, body := range []string{"{", "["} {
+		state.Message = &mcpwire.Message{Method: "ping"}
+		again.wantRefused(again.serve(request(body).WithContext(first.Context())), 400,
+			again.serve(request(body)).Body.String())
+		if state.Message != nil {
+			t.Errorf("%q: the message is still %+v", body, state.Message)
+		}
+	}
 }

@@ -378,7 +378,7 @@ func TestA112_SlowBody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { conn.Close() })
 		start := time.Now()
 		if _, err := io.WriteString(conn, "POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+header+"\r\n\r\n"); err != nil {
 			t.Fatal(err)
@@ -394,7 +394,7 @@ func TestA112_SlowBody(t *testing.T) {
 			drop = []byte("1\r\n \r\n")
 		}
 		tick := time.NewTicker(5 * time.Millisecond)
-		defer tick.Stop()
+		t.Cleanup(tick.Stop)
 		var answer string
 		for answer == "" {
 			select {

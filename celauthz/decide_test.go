@@ -48,9 +48,18 @@ func TestDecideTable(t *testing.T) {
 	}
 	for _, q := range []question{mayCall, isVisible, mayPass, mayAnything} {
 		rows := []row{
-			{Deny, holds, false}, {Deny, fails, true}, {Deny, errs, false}, {Deny, noBool, false},
-			{Require, holds, true}, {Require, fails, false}, {Require, errs, false}, {Require, noBool, false},
-			{Allow, holds, true}, {Allow, fails, false}, {Allow, errs, false}, {Allow, noBool, false},
+			{Deny, holds, false},
+			{Deny, fails, true},
+			{Deny, errs, false},
+			{Deny, noBool, false},
+			{Require, holds, true},
+			{Require, fails, false},
+			{Require, errs, false},
+			{Require, noBool, false},
+			{Allow, holds, true},
+			{Allow, fails, false},
+			{Allow, errs, false},
+			{Allow, noBool, false},
 		}
 		if unknown := open[q]; unknown != "" {
 			rows = append(rows, row{Deny, unknown, true}, row{Require, unknown, true}, row{Allow, unknown, true})
@@ -63,9 +72,18 @@ func TestDecideTable(t *testing.T) {
 	// an unknown method needs an allow that is true and names mcp.method
 	const unknown = `mcp.tool.name == "t"`
 	for _, row := range []row{
-		{Deny, holds, false}, {Deny, fails, false}, {Deny, errs, false}, {Deny, unknown, false},
-		{Require, holds, false}, {Require, fails, false}, {Require, errs, false}, {Require, unknown, false},
-		{Allow, holds, false}, {Allow, fails, false}, {Allow, errs, false}, {Allow, unknown, false},
+		{Deny, holds, false},
+		{Deny, fails, false},
+		{Deny, errs, false},
+		{Deny, unknown, false},
+		{Require, holds, false},
+		{Require, fails, false},
+		{Require, errs, false},
+		{Require, unknown, false},
+		{Allow, holds, false},
+		{Allow, fails, false},
+		{Allow, errs, false},
+		{Allow, unknown, false},
 		{Allow, `true`, false},
 		{Allow, `mcp.method == "x/y"`, true},
 		{Allow, `mcp.method == "x/z"`, false},
@@ -89,9 +107,15 @@ func TestDecideTable(t *testing.T) {
 		action  Action
 		allowed bool
 	}{
-		{mayPass, Allow, true}, {mayPass, Deny, true}, {mayPass, Require, false},
-		{mayAnything, Allow, true}, {mayAnything, Deny, true}, {mayAnything, Require, true},
-		{isVisible, Allow, true}, {isVisible, Deny, false}, {isVisible, Require, true},
+		{mayPass, Allow, true},
+		{mayPass, Deny, true},
+		{mayPass, Require, false},
+		{mayAnything, Allow, true},
+		{mayAnything, Deny, true},
+		{mayAnything, Require, true},
+		{isVisible, Allow, true},
+		{isVisible, Deny, false},
+		{isVisible, Require, true},
 	} {
 		decides(t, row.q, row.action, method, row.allowed)
 	}

@@ -116,7 +116,7 @@ func TestOpenArgumentsInFunctions(t *testing.T) {
 		expression = strings.ReplaceAll(expression, "A", a)
 		for _, action := range []Action{Allow, Deny, Require} {
 			rule := string(action) + " " + expression
-			checkVisible(t, policyOf(t, rule), who, rule+" // arguments.a arguments.a")
+			checkVisible(t, policyOf(t, rule), who, rule+" // arguments.a")
 		}
 		// each of these reads what is open, and none may be certain of it,
 		// unless something else settles it
@@ -141,7 +141,8 @@ func TestOpenTargetsByBruteForce(t *testing.T) {
 	}
 	calls := []*subject{
 		toolCall("t", `{}`), toolCall("t", `{"a":1}`), toolCall("u", `{}`), toolCall("u", `{"a":1}`),
-		{method: "prompts/get", kind: mcpwire.Prompt, name: "p"}, {method: "prompts/get", kind: mcpwire.Prompt, name: "q"},
+		{method: "prompts/get", kind: mcpwire.Prompt, name: "p"},
+		{method: "prompts/get", kind: mcpwire.Prompt, name: "q"},
 	}
 	var expressions []string
 	for _, x := range atoms {

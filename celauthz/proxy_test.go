@@ -43,7 +43,7 @@ func (s *site) proxied(t *testing.T, server http.HandlerFunc) string {
 	})
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
-		if err := s.Handler.ServeHTTP(w, r, next); err != nil {
+		if err := s.ServeHTTP(w, r, next); err != nil {
 			// the server answers an error with its status and no body
 			status := http.StatusInternalServerError
 			if failure := (caddyhttp.HandlerError{}); errors.As(err, &failure) {
@@ -151,7 +151,7 @@ func TestProxiedUpgrade(t *testing.T) {
 			return
 		}
 		defer conn.Close()
-		_, _ = io.WriteString(buffered, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nsecret")
+		_, _ = buffered.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nsecret")
 		_ = buffered.Flush()
 	})
 	response, body, _ := exchange(t, url, list)

@@ -20,7 +20,7 @@ const patience = 20 * time.Second
 // url serves the site on a real connection and returns its URL.
 func (s *site) url() string {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := s.Handler.ServeHTTP(w, s.prepare(r), s.behind); err != nil {
+		if err := s.ServeHTTP(w, s.prepare(r), s.behind); err != nil {
 			panic(http.ErrAbortHandler) // as Caddy's reverse_proxy does
 		}
 	}))

@@ -74,7 +74,7 @@ func checkScopeName(name string) error {
 	return nil
 }
 
-// closeImplications follows chains: what a broad scope implies implies more.
+// closeImplications follows chains: what a broad scope implies more.
 func closeImplications(implies map[string][]string) map[string][]string {
 	closed := make(map[string][]string, len(implies))
 	for scope := range implies {

@@ -191,7 +191,7 @@ func (s *site) serve(r *http.Request) *httptest.ResponseRecorder {
 func (s *site) try(w http.ResponseWriter, r *http.Request) error {
 	s.passed, s.body = nil, ""
 	s.asked = fmt.Sprintf("%s %s %q", r.Method, r.URL, r.Header)
-	return s.Handler.ServeHTTP(w, s.prepare(r), s.next())
+	return s.ServeHTTP(w, s.prepare(r), s.next())
 }
 
 // prepare adds what the server and mcp_jwt put into the context.

@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -184,7 +185,8 @@ func TestErrorRoutes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			// the site's own error route: a Caddy error, with nothing written
 			w, err := serve(test.request(), errorRoute("mcp.example.com"))
-			failure, ok := err.(caddyhttp.HandlerError)
+			var failure caddyhttp.HandlerError
+			ok := errors.As(err, &failure)
 			if !ok || failure.StatusCode != test.status || failure.Err.Error() != test.message {
 				t.Errorf("error %v, want %d %s", err, test.status, test.message)
 			}

@@ -65,9 +65,11 @@ func TestA42_HeaderMembers(t *testing.T) {
 	for _, members := range []string{`"zip":"DEF"`, `"zip":null`, `"zip":""`, `"cty":"JWT"`, `"cty":""`, `"cty":"json"`, `"cty":null`, `"cty":1`} {
 		attacks = append(attacks, attack{members, decorated(members), extension})
 	}
-	for _, header := range []string{`[]`, `null`, `"x"`, `5`, ``, ` `, `{`, `{}{}`, `{} x`, `{"alg":"RS256",}`, `{'alg':'RS256'}`, "\ufeff{}",
+	for _, header := range []string{
+		`[]`, `null`, `"x"`, `5`, ``, ` `, `{`, `{}{}`, `{} x`, `{"alg":"RS256",}`, `{'alg':'RS256'}`, "\ufeff{}",
 		`{"alg":"RS256","kid":"rsa","x":"` + "\xff" + `"}`, `{"alg":"RS256","kid":"rsa","x":"\ud800"}`, `{"alg":"RS256","kid":"rsa","x":NaN}`,
-		`{"alg":"RS256","kid":"rsa"}` + "\x00", `{"alg":"RS256","kid":"rsa"}{"alg":"none"}`, `{/**/"alg":"RS256","kid":"rsa"}`} {
+		`{"alg":"RS256","kid":"rsa"}` + "\x00", `{"alg":"RS256","kid":"rsa"}{"alg":"none"}`, `{/**/"alg":"RS256","kid":"rsa"}`,
+	} {
 		want := badHeader
 		if header == "" {
 			want = notCompact
@@ -342,7 +344,8 @@ func TestA55_AudienceAlmostEqual(t *testing.T) {
 		"https://MCP.example.com/mcp", "http://mcp.example.com/mcp", "https://mcp.example.com:443/mcp", "https://mcp.example.com/mcp/tools",
 		"https://mcp.example.com", "mcp", " " + audience, audience + " ", audience + " x", "x " + audience, audience + "," + audience,
 		"https://mcp.example.com/%6dcp", "https://mcp.example.com/../mcp", "*", "https://mcp.example.com/*", ".*",
-		[]string{audience + "/", "x"}, []string{audience[:10], audience[10:]},
+		[]string{audience + "/", "x"},
+		[]string{audience[:10], audience[10:]},
 	} {
 		attacks = append(attacks, attack{fmt.Sprint(aud), trusted().Token("alice", claims{"aud": aud}), notAudience})
 	}

@@ -3,6 +3,7 @@ package jwtauth
 import (
 	"bytes"
 	"compress/flate"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -41,16 +42,14 @@ func TestA12_Base64(t *testing.T) {
 	add("a blank", func(part string) string { return part + " " })
 	add("a blank inside", func(part string) string { return part[:8] + " " + part[8:] })
 	add("one character too many", func(part string) string { return part + strings.Repeat("A", (5-len(part)%4)%4) })
-	for _, a := range []attack{
+	attacks = append(attacks, []attack{
 		{"leading blank", "\t" + good, notBase64},
 		{"trailing CR LF", good + "\r\n", notBase64},
 		{"stray bits in the signature", p[0] + "." + p[1] + "." + stray(p[2]), notBase64},
 		{"right padding", p[0] + "." + p[1] + "." + p[2] + "==", notBase64},
 		{"percent-encoded dot", strings.ReplaceAll(good, ".", "%2e"), notCompact},
 		{"full-width dot", strings.ReplaceAll(good, ".", "．"), notCompact},
-	} {
-		attacks = append(attacks, a)
-	}
+	}...)
 	// the standard alphabet, in a token that has both of its characters
 	for _, char := range []string{"-", "_"} {
 		token := good
@@ -274,7 +273,7 @@ func TestA19_DetachedPayload(t *testing.T) {
 	})
 
 	// a detached payload is not looked for in the body either
-	r := httptest.NewRequest("POST", siteURL, strings.NewReader(raw))
+	r := httptest.NewRequest(http.MethodPost, siteURL, strings.NewReader(raw))
 	r.Header.Set("Authorization", "Bearer "+p[0]+".."+p[2])
 	g.checkRefused(t, g.do(t, r), notCompact)
 }

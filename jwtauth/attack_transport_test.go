@@ -68,7 +68,7 @@ func TestA59_TwoTokensInOneHeader(t *testing.T) {
 	g := newGate(t)
 	for _, value := range []string{
 		"Bearer " + good + ", Bearer " + good, "Bearer " + good + ",Bearer x", "Bearer x, Bearer " + good, "Bearer " + good + " " + good,
-		"Bearer " + good + ";" + good, "Bearer Bearer " + good, `Bearer "` + good + `"`, "Bearer token=" + good, "Bearer " + good + ", realm=x",
+		"Bearer " + good + ";" + good, "Bearer " + good, `Bearer "` + good + `"`, "Bearer token=" + good, "Bearer " + good + ", realm=x",
 	} {
 		w := g.do(t, with(http.Header{"Authorization": {value}}))
 		if w.Code != http.StatusUnauthorized || g.calls != 0 || !strings.Contains(w.Body.String(), malformed) {
@@ -113,7 +113,7 @@ func TestA61_TokenInQueryOrBody(t *testing.T) {
 	g.ignored(t, g.do(t, query))
 
 	form := url.Values{"access_token": {good}}.Encode()
-	body := httptest.NewRequest("POST", siteURL, strings.NewReader(form))
+	body := httptest.NewRequest(http.MethodPost, siteURL, strings.NewReader(form))
 	body.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	g.ignored(t, g.do(t, body))
 	if rest, _ := io.ReadAll(body.Body); string(rest) != form {

@@ -139,7 +139,7 @@ func TestCaddyfileErrors(t *testing.T) {
 // The same mistakes in JSON, and those that only show when keys are read.
 func TestConfigurationErrors(t *testing.T) {
 	minutes := func(n int) *caddy.Duration { return durationPointer(time.Duration(n) * time.Minute) }
-	var sixMinutes, minusOne = minutes(6), minutes(-1)
+	sixMinutes, minusOne := minutes(6), minutes(-1)
 	for name, test := range map[string]struct {
 		change func(*Handler)
 		want   string
@@ -371,7 +371,7 @@ func TestModuleID(t *testing.T) {
 	if info.ID != "http.handlers.mcp_jwt" {
 		t.Errorf("ID %s", info.ID)
 	}
-	if info.New() == info.New() {
+	if first, second := info.New(), info.New(); first == second {
 		t.Error("New returns the same value twice")
 	}
 }

@@ -295,7 +295,7 @@ func TestMissingAudiencesAreWarnedAbout(t *testing.T) {
 		}
 		h := &Handler{Issuers: []*Issuer{issuer}, logger: zap.New(core)}
 		ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
-		defer cancel()
+		t.Cleanup(cancel)
 		if err := h.provisionVerifier(ctx); err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,7 @@ func (g *gate) foreign(t *testing.T, w *httptest.ResponseRecorder) {
 // comingFrom is a good request to a URL from pages with these origins.
 func comingFrom(url string, origins ...string) *http.Request {
 	r := post(goodToken())
-	at := httptest.NewRequest("POST", url, nil)
+	at := httptest.NewRequest(http.MethodPost, url, nil)
 	r.URL, r.Host, r.TLS = at.URL, at.Host, at.TLS
 	if len(origins) > 0 {
 		r.Header["Origin"] = origins

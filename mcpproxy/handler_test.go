@@ -3,9 +3,11 @@ package mcpproxy
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -310,15 +312,21 @@ func TestStreaming(t *testing.T) {
 		}
 	}))
 	defer front.Close()
-	response, err := http.Post(front.URL+"/mcp", "application/json", strings.NewReader(message))
+	finish := sync.OnceFunc(func() { close(release) })
+	defer finish()
+	client := &http.Client{Timeout: 10 * time.Second}
+	response, err := client.Post(front.URL+"/mcp", "application/json", strings.NewReader(message))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
 	got := make([]byte, 3)
-	// this hangs if the proxy waits for more
-	if _, err := response.Body.Read(got); err != nil || string(got) != "one" {
+	// nothing comes before the timeout if the proxy waits for more
+	if _, err := io.ReadFull(response.Body, got); err != nil || string(got) != "one" {
 		t.Errorf("%q, %v", got, err)
 	}
-	close(release)
+	finish()
+	if rest, err := io.ReadAll(response.Body); err != nil || string(rest) != "two" {
+		t.Errorf("%q, %v", rest, err)
+	}
 }

@@ -71,7 +71,7 @@ func TestRefuse(t *testing.T) {
 			server := &caddyhttp.Server{Errors: &caddyhttp.HTTPErrorConfig{Routes: test.routes}}
 			w := httptest.NewRecorder()
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			r := httptest.NewRequest("POST", "https://mcp.example.com/mcp", nil)
+			r := httptest.NewRequest(http.MethodPost, "https://mcp.example.com/mcp", nil)
 			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, server)
 			err := Refuse(w, r, http.StatusUnauthorized, "go away")
 			if w.Header().Get("WWW-Authenticate") != "Bearer" {
@@ -102,7 +102,7 @@ func checkText(t *testing.T, w *httptest.ResponseRecorder, err error) {
 
 // Outside of a Caddy server there is nobody to shape anything.
 func TestRefuseWithoutServer(t *testing.T) {
-	r := httptest.NewRequest("POST", "https://mcp.example.com/mcp", nil)
+	r := httptest.NewRequest(http.MethodPost, "https://mcp.example.com/mcp", nil)
 	w := httptest.NewRecorder()
 	checkText(t, w, Refuse(w, r, http.StatusUnauthorized, "go away"))
 
@@ -144,7 +144,7 @@ func TestScheme(t *testing.T) {
 		{"http://a/", true, []string{"wss"}, "http"},
 		{"http://a/", "true", []string{"https"}, "http"},
 	} {
-		r := httptest.NewRequest("GET", test.url, nil)
+		r := httptest.NewRequest(http.MethodGet, test.url, nil)
 		r.Header["X-Forwarded-Proto"] = test.proto
 		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, &caddyhttp.Server{})
 		if test.trusted != nil {
@@ -153,11 +153,12 @@ func TestScheme(t *testing.T) {
 		if got := Scheme(r); got != test.want {
 			t.Errorf("%s, trusted %v, %q: %s", test.url, test.trusted, test.proto, got)
 		}
-		if got, want := FromTrustedProxy(r), test.trusted == true; got != want {
+		want, _ := test.trusted.(bool)
+		if got := FromTrustedProxy(r); got != want {
 			t.Errorf("trusted %v: %t", test.trusted, got)
 		}
 	}
-	if FromTrustedProxy(httptest.NewRequest("GET", "http://a/", nil)) {
+	if FromTrustedProxy(httptest.NewRequest(http.MethodGet, "http://a/", nil)) {
 		t.Error("a request without a server comes from a trusted proxy")
 	}
 }

@@ -1,6 +1,7 @@
 package mcptest
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -49,7 +50,7 @@ func TestTokensVerifyElsewhere(t *testing.T) {
 
 func TestRequest(t *testing.T) {
 	r := Request("http://mcp.example.com/mcp", "a.b.c", Ping)
-	if r.Method != "POST" || r.Host != "mcp.example.com" || r.ContentLength != int64(len(Ping)) {
+	if r.Method != http.MethodPost || r.Host != "mcp.example.com" || r.ContentLength != int64(len(Ping)) {
 		t.Errorf("request %s %s, %d bytes", r.Method, r.Host, r.ContentLength)
 	}
 	if got := r.Header.Get("Authorization"); got != "Bearer a.b.c" {

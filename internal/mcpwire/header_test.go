@@ -16,7 +16,7 @@ func encodeHeader(text string) string {
 	for _, c := range text {
 		plain = plain && c >= ' ' && c <= '~'
 	}
-	if plain && !(strings.HasPrefix(text, "=?base64?") && strings.HasSuffix(text, "?=")) {
+	if plain && (!strings.HasPrefix(text, "=?base64?") || !strings.HasSuffix(text, "?=")) {
 		return text
 	}
 	return "=?base64?" + base64.StdEncoding.EncodeToString([]byte(text)) + "?="
