@@ -216,7 +216,8 @@ func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	if err := next.ServeHTTP(writer, r); err != nil {
 		return err
 	}
-	return writer.finish()
+	writer.finish()
+	return nil
 }
 
 // caller collects what the rules may know about who is asking.

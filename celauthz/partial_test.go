@@ -116,7 +116,7 @@ func TestOpenArgumentsInFunctions(t *testing.T) {
 		expression = strings.ReplaceAll(expression, "A", a)
 		for _, action := range []Action{Allow, Deny, Require} {
 			rule := string(action) + " " + expression
-			checkVisible(t, policyOf(t, rule), who, rule+" // arguments.a")
+			checkVisible(t, policyOf(t, rule), who, rule+" // arguments.a arguments.a")
 		}
 		// each of these reads what is open, and none may be certain of it,
 		// unless something else settles it

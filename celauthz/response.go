@@ -47,6 +47,7 @@ type filterWriter struct {
 	lists  bool // the request asks for a list, or for nobody knows what
 
 	passage  passage
+	gone     bool // the client does not read any more
 	status   int
 	buffer   bytes.Buffer
 	splitter mcpwire.Splitter
@@ -177,6 +178,9 @@ func (f *filterWriter) Write(p []byte) (int, error) {
 		return f.client.Write(p)
 	case split:
 		if err := f.splitter.Write(p); err != nil {
+			if f.gone {
+				return 0, err
+			}
 			return f.breakOff(err)
 		}
 		return len(p), nil
@@ -210,6 +214,7 @@ func (f *filterWriter) emit(event *mcpwire.Event) error {
 		return mcpwire.ErrSyntax // no message, yet it holds something like one
 	}
 	_, err := f.client.Write(out)
+	f.gone = err != nil
 	return err
 }
 
@@ -229,26 +234,25 @@ func oneLine(message []byte) []byte {
 
 // finish gives the client what was collected. It is called once the handlers
 // behind are done, unless they broke off.
-func (f *filterWriter) finish() error {
+func (f *filterWriter) finish() {
 	switch f.passage {
 	case undecided:
 		// such as a proxy whose upstream tried to switch protocols
 		f.refuse("there is none")
 	case collected:
-		return f.finishCollected()
+		f.finishCollected()
 	case split:
 		f.splitter.Close()
 	case empty, guarded, stopped:
 	}
-	return nil
 }
 
-func (f *filterWriter) finishCollected() error {
+func (f *filterWriter) finishCollected() {
 	body := f.buffer.Bytes()
 	out, err := f.filterCollected(body)
 	if err != nil {
 		f.refuse(err.Error())
-		return nil
+		return
 	}
 	if !bytes.Equal(out, body) {
 		f.dropBodyHeaders()
@@ -258,8 +262,8 @@ func (f *filterWriter) finishCollected() error {
 		f.setPrivate()
 	}
 	f.client.WriteHeader(f.status)
-	_, err = f.client.Write(out)
-	return err
+	// nothing can be done about a client that has gone
+	_, _ = f.client.Write(out)
 }
 
 // filterCollected filters a body that is JSON, whatever its type says, and

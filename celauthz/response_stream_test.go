@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // patience ends tests that would hang; nothing waits for it otherwise.
@@ -312,4 +314,35 @@ func TestA112_StreamsHaveNoDeadline(t *testing.T) {
 	// by now the stream is older than a body may get
 	next <- "data: " + progress + "\n\n"
 	readNext(t, stream.Body, "data: "+progress+"\n\n")
+}
+
+// deaf is a client that has gone after the head of the answer.
+type deaf struct{ http.ResponseWriter }
+
+func (deaf) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// A client that goes is no fault of the server behind, nor worth an error in
+// the log. On a stream the handler behind is told, so that it can end it.
+func TestClientsThatGo(t *testing.T) {
+	for name, c := range map[string]struct {
+		message, contentType, answer string
+		told                         bool
+	}{
+		"an event":  {list, sseType, "data: " + resultOf("1", mixedList) + "\n\n", true},
+		"a comment": {list, sseType, ": x\n", true},
+		"a call":    {callOf("ok", `{}`), jsonType, `{"result":{}}`, true},
+		"a list":    {list, jsonType, resultOf("1", mixedList), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, okRules...)
+			s.behind = answers(http.StatusOK, c.contentType, c.answer)
+			err := s.try(deaf{httptest.NewRecorder()}, request(c.message))
+			if errors.Is(err, io.ErrClosedPipe) != c.told || err != nil && !c.told {
+				t.Errorf("got %v", err)
+			}
+			if logged := s.logs.FilterLevelExact(zap.ErrorLevel).All(); len(logged) > 0 {
+				t.Errorf("logged %v", logged)
+			}
+		})
+	}
 }

@@ -74,7 +74,7 @@ func checkScopeName(name string) error {
 	return nil
 }
 
-// closeImplications follows chains: what a broad scope implies more.
+// closeImplications follows chains: a scope that is implied may imply more.
 func closeImplications(implies map[string][]string) map[string][]string {
 	closed := make(map[string][]string, len(implies))
 	for scope := range implies {

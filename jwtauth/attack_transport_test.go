@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddymcp/gateway/internal/cfutil"
 	"github.com/caddymcp/gateway/internal/mcptest"
 )
 
@@ -68,7 +69,7 @@ func TestA59_TwoTokensInOneHeader(t *testing.T) {
 	g := newGate(t)
 	for _, value := range []string{
 		"Bearer " + good + ", Bearer " + good, "Bearer " + good + ",Bearer x", "Bearer x, Bearer " + good, "Bearer " + good + " " + good,
-		"Bearer " + good + ";" + good, "Bearer " + good, `Bearer "` + good + `"`, "Bearer token=" + good, "Bearer " + good + ", realm=x",
+		"Bearer " + good + ";" + good, strings.Repeat("Bearer ", 2) + good, `Bearer "` + good + `"`, "Bearer token=" + good, "Bearer " + good + ", realm=x",
 	} {
 		w := g.do(t, with(http.Header{"Authorization": {value}}))
 		if w.Code != http.StatusUnauthorized || g.calls != 0 || !strings.Contains(w.Body.String(), malformed) {
@@ -288,7 +289,7 @@ func TestA66_IdentityHeadersOfTheClient(t *testing.T) {
 	g := newGate(t, func(h *Handler) { h.Mode = ModeOptional })
 	address := g.listen(t)
 	var lines strings.Builder
-	for _, name := range identityHeaders {
+	for _, name := range cfutil.IdentityHeaders {
 		for _, twin := range []string{name, strings.ToLower(name), strings.ToUpper(name), strings.ReplaceAll(name, "-", "_"), strings.Replace(name, "-", "_", 1)} {
 			fmt.Fprintf(&lines, "%s: admin\r\n", twin)
 		}

@@ -200,7 +200,7 @@ func (i *Issuer) checkKeys() error {
 	case keys.Discover && i.Issuer == "":
 		return errors.New("discovery needs the name of the issuer, which is a URL")
 	case keys.Discover && !cfutil.HasPlaceholder(i.Issuer):
-		if err := checkKeysURL(i.Issuer, true); err != nil {
+		if err := checkKeysURL(i.Issuer, true); err != nil || strings.ContainsAny(i.Issuer, "?#") {
 			return errors.New("discovery needs an issuer whose name is an http(s) URL; otherwise say where its keys are with jwks")
 		}
 	}

@@ -223,7 +223,7 @@ func (h *Handler) Cleanup() error {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	r, state := reqctx.Ensure(r)
 	state.Identity = nil
-	dropForgedHeaders(r.Header)
+	cfutil.DropForgedHeaders(r.Header)
 	if !originAllowed(r) {
 		return h.refuseOrigin(w, r)
 	}

@@ -166,6 +166,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			zap.String("uri", r.URL.Path))
 		return cfutil.Refuse(w, r, http.StatusForbidden, "authorization failed")
 	}
+	if identity == nil {
+		// mcp_jwt does this where it stands in front
+		cfutil.DropForgedHeaders(r.Header)
+	}
 	// a client's credential is for this server, not for the one behind it
 	if (identity == nil || !identity.ForwardCredential) && !h.keepAuthorization {
 		r.Header.Del(authorization)

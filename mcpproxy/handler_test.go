@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -59,6 +60,25 @@ func TestPublic(t *testing.T) {
 		if strings.Contains(fmt.Sprint(entries), "s3cret") {
 			t.Errorf("%s: the token is in the log: %v", test.what, entries)
 		}
+	}
+}
+
+// TestForgedIdentity: without mcp_jwt in front, nobody else removes the headers by which a client could name itself.
+func TestForgedIdentity(t *testing.T) {
+	u := newRecorder(t, httptest.NewServer)
+	h := fromCaddyfile(t, fmt.Sprintf("mcp_proxy http://%s {\npublic\nheader_up X-User nobody\n}", u.address()))
+	serve(t, h, post("/mcp", message, "Remote-User", "root", "X_User", "root", "X-Forwarded-User", "root"), nil)
+	requests, _ := u.take()
+	if len(requests) != 1 {
+		t.Fatalf("%d requests", len(requests))
+	}
+	for name, values := range requests[0].Header {
+		if slices.Contains(values, "root") {
+			t.Errorf("%s has reached the upstream", name)
+		}
+	}
+	if got := requests[0].Header.Get("X-User"); got != "nobody" {
+		t.Errorf("X-User %q", got)
 	}
 }
 

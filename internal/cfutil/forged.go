@@ -1,4 +1,4 @@
-package jwtauth
+package cfutil
 
 import (
 	"net/http"
@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// identityHeaders are the headers by which proxies commonly tell an
+// IdentityHeaders are the headers by which proxies commonly tell an
 // application who its user is. Nobody but this gateway may set them.
-var identityHeaders = []string{
+var IdentityHeaders = []string{
 	"Remote-User", "Remote-Name", "Remote-Email", "Remote-Groups",
 	"X-Remote-User", "X-Remote-Email", "X-Remote-Groups", "X-Webauth-User",
 	"X-Forwarded-User", "X-Forwarded-Email", "X-Forwarded-Groups",
@@ -22,11 +22,11 @@ var identityHeaders = []string{
 // the configuration sets behind this handler.
 var connectionOptions = map[string]bool{"close": true, "keep-alive": true, "upgrade": true, "te": true}
 
-// dropForgedHeaders removes what a client could use to speak for the
+// DropForgedHeaders removes what a client could use to speak for the
 // gateway: identity headers, names with an underscore, which many servers
 // take for a dash, and Connection options that would remove a header.
-func dropForgedHeaders(header http.Header) {
-	for _, name := range identityHeaders {
+func DropForgedHeaders(header http.Header) {
+	for _, name := range IdentityHeaders {
 		delete(header, name)
 	}
 	for name := range header {

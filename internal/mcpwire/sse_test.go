@@ -105,12 +105,12 @@ func TestSplitterData(t *testing.T) {
 		"two events":                      {"data: a\n\ndata: b\n\n", []string{"a", "b"}},
 		"no blank behind the colon":       {"data:a\n\n", []string{"a"}},
 		"only one blank is taken":         {"data:  a \n\n", []string{" a "}},
-		"several lines":                   {"data: a\ndata: b\ndata:\nc\n\n", []string{"a\nb\n\nc"}},
+		"several lines":                   {"data: a\ndata: b\ndata:\n" + "data: c\n\n", []string{"a\nb\n\nc"}},
 		"other fields around":             {"event: message\nid: 7\ndata: a\nretry: 5\n\n", []string{"a"}},
 		"other fields between":            {"data: a\nid: 7\ndata: b\n\n", []string{"a\nb"}},
 		"a colon in the data":             {"data: a: b\n\n", []string{"a: b"}},
 		"data without a colon":            {"data\n\n", []string{""}},
-		"a priming event":                 {"id: 1\nretry: 500\ndata:\n\na\n\n", []string{"", "a"}},
+		"a priming event":                 {"id: 1\nretry: 500\ndata:\n\n" + "data: a\n\n", []string{"", "a"}},
 		"an event of an id alone":         {"id: 1\n\ndata: a\n\n", []string{"a"}},
 		"comments":                        {": x\n\n:\ndata: a\n: y\ndata: b\n\n", []string{"a\nb"}},
 		"a field that only starts so":     {"data2: x\ndatax\ndata : z\ndata: a\n\n", []string{"a"}},
@@ -151,7 +151,7 @@ func TestSplitterData(t *testing.T) {
 
 // All that comes in goes out, in order; only an event that never ends stays.
 func TestSplitterKeepsEveryByte(t *testing.T) {
-	stream := "\ufeff: hello\nid: 1\ndata:\n\n\na\nfoo\ndata: b\nretry: 3\n\n: bye\n\n"
+	stream := "\ufeff: hello\nid: 1\ndata:\n\n\n" + "data: a\nfoo\ndata: b\nretry: 3\n\n: bye\n\n"
 	for end, convert := range lineEnds {
 		t.Run(end, func(t *testing.T) {
 			for _, size := range []int{0, 1, 2, 7} {
