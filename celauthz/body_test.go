@@ -420,11 +420,11 @@ func TestA112_SlowBody(t *testing.T) {
 // The deadline for the body does not touch what comes after it.
 func TestBodyTimeoutEndsWithTheBody(t *testing.T) {
 	s := newSite(t, "allow true")
-	s.bodyTimeout = 30 * time.Millisecond
+	s.bodyTimeout = 300 * time.Millisecond
 	s.behind = func(w http.ResponseWriter, r *http.Request) error {
 		// longer than the body may take: a stream, say
 		select {
-		case <-time.After(4 * s.bodyTimeout):
+		case <-time.After(2 * s.bodyTimeout):
 			_, err := io.WriteString(w, "late")
 			return err
 		case <-r.Context().Done():

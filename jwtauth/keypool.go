@@ -29,6 +29,9 @@ type runningSource interface {
 type pooledKeys struct {
 	runningSource
 	issuer string
+	// logger is the one of the configuration in use, which is not the one
+	// that made the source.
+	logger func() *zap.Logger
 
 	mu      sync.Mutex
 	counted keyCounts
@@ -48,7 +51,7 @@ type keyCounts struct {
 func poolKeys(spec any, issuer string, build func(*pooledKeys) (runningSource, error)) (source *pooledKeys, id string, err error) {
 	id = fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%#v", spec)))
 	value, _, err := keyPool.LoadOrNew(id, func() (caddy.Destructor, error) {
-		pooled := &pooledKeys{issuer: issuer}
+		pooled := &pooledKeys{issuer: issuer, logger: caddy.Log}
 		running, err := build(pooled)
 		if err != nil {
 			return nil, err
@@ -103,10 +106,8 @@ func (p *pooledKeys) observeFile(set *keySet, skipped []error, err error) {
 // warn reports a key that is left out.
 func (p *pooledKeys) warn(reason error) { p.log().Warn("key skipped", zap.Error(reason)) }
 
-// log is the logger of the configuration in use, which is not the one that
-// made the source.
 func (p *pooledKeys) log() *zap.Logger {
-	return caddy.Log().Named("http.handlers.mcp_jwt.keys").With(zap.String("issuer", p.issuer))
+	return p.logger().Named("http.handlers.mcp_jwt.keys").With(zap.String("issuer", p.issuer))
 }
 
 func (p *pooledKeys) counts() keyCounts {

@@ -39,7 +39,8 @@ type key struct {
 
 // fits reports whether a token of this algorithm can come from the key.
 func (k *key) fits(alg string) bool {
-	return (k.alg == "" || k.alg == alg) && algorithms[alg].fits(k.raw)
+	known, ok := algorithms[alg]
+	return ok && (k.alg == "" || k.alg == alg) && known.fits(k.raw)
 }
 
 // keySet are the usable keys of one issuer at one moment. It never changes.

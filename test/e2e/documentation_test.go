@@ -41,7 +41,7 @@ func followPage(t *testing.T, blocks []block) {
 		}
 	}
 	startQuickstart(t)
-	s := startShell(t)
+	s := startShell(t, repository)
 	for _, b := range blocks {
 		s.follow(t, b)
 	}

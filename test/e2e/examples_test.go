@@ -171,18 +171,59 @@ func TestExamplePages(t *testing.T) {
 			if example != "admin-api" { // which has no site yet
 				p.waitForPort(t, quickstartPort)
 			}
-			page, err := os.ReadFile(inRepository("examples/" + example + "/README.md"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			blocks, err := consoleBlocks(string(page))
-			if err != nil || len(blocks) == 0 {
-				t.Fatalf("%d console blocks, %v", len(blocks), err)
-			}
-			s := startShell(t)
-			for _, b := range blocks {
+			s := startShell(t, repository)
+			for _, b := range exampleBlocks(t, example) {
 				s.follow(t, b)
 			}
 		})
+	}
+}
+
+// exampleBlocks reads what the README of an example tells to type.
+func exampleBlocks(t *testing.T, example string) []block {
+	t.Helper()
+	page, err := os.ReadFile(inRepository("examples/" + example + "/README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := consoleBlocks(string(page))
+	if err != nil || len(blocks) == 0 {
+		t.Fatalf("%d console blocks, %v", len(blocks), err)
+	}
+	return blocks
+}
+
+// TestQuickstartPage types what the README of the quickstart tells to type. Half way it tells to change a rule in the
+// Caddyfile: here the reader has a copy of the files.
+func TestQuickstartPage(t *testing.T) {
+	const caddyfile, original, changed = "Caddyfile", "\t\tallow true\n\t\t# allow", "\t\tallow"
+	startQuickstart(t)
+	home := t.TempDir()
+	files := filepath.Join(home, "examples", "quickstart")
+	if err := os.CopyFS(files, os.DirFS(inRepository("examples/quickstart"))); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(files, caddyfile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(text), original) != 1 {
+		t.Fatal("the rule that readers change is not in the Caddyfile")
+	}
+	edited := strings.Replace(string(text), original, changed, 1)
+
+	s := startShell(t, home)
+	loaded := false
+	for _, b := range exampleBlocks(t, "quickstart") {
+		if !loaded && strings.Contains(b.steps[0].command, "/load") {
+			loaded = true
+			if err := os.WriteFile(filepath.Join(files, caddyfile), []byte(edited), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.follow(t, b)
+	}
+	if !loaded {
+		t.Error("nobody is told to load the changed Caddyfile")
 	}
 }

@@ -49,21 +49,25 @@ func (g *gateway) reload(t *testing.T, site string) {
 
 func (g *gateway) write(t *testing.T, site string) {
 	t.Helper()
-	text := fmt.Sprintf(`{
+	if err := os.WriteFile(g.caddyfile, []byte(g.config(site)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// config is a whole Caddyfile.
+func (g *gateway) config(site string) string {
+	return fmt.Sprintf(`{
 	admin %s
 	persist_config off
 	storage file_system %q
 	debug
 }
 
-http://127.0.0.1:%d {
+http://:%d {
 	bind 127.0.0.1
 %s
 }
 `, loopback(g.admin), g.storage, g.port, site)
-	if err := os.WriteFile(g.caddyfile, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // startServing starts a program that is a gateway. When it ends, its log must show neither a fault nor a secret.
@@ -120,15 +124,23 @@ func token(t *testing.T, user string) string {
 
 // site is a site as in the quickstart, with the given rules.
 func site(rules, upstream string) string {
+	return siteOf(quickstartIssuer(), rules, upstream)
+}
+
+// quickstartIssuer is the issuer of the tokens of alice and bob.
+func quickstartIssuer() string {
+	return fmt.Sprintf("issuer solo.io {\n\t\t\tjwks file %s\n\t\t}", inRepository("examples/quickstart/jwks.json"))
+}
+
+// siteOf is a site with the given issuers and rules.
+func siteOf(issuers, rules, upstream string) string {
 	return fmt.Sprintf(`	mcp_jwt {
-		issuer solo.io {
-			jwks file %s
-		}
+		%s
 	}
 	mcp_authorize {
 		%s
 	}
 	mcp_proxy %s {
 		header_up X-User {http.auth.user.id}
-	}`, inRepository("examples/quickstart/jwks.json"), rules, upstream)
+	}`, issuers, rules, upstream)
 }

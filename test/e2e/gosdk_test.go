@@ -63,14 +63,23 @@ func TestGoSDK(t *testing.T) {
 
 func connect(ctx context.Context, t *testing.T, url, version string, updates chan<- string) *mcp.ClientSession {
 	t.Helper()
+	return connectAs(ctx, t, url, version, "alice", updates)
+}
+
+// connectAs connects a user. What resources have changed goes to updates.
+func connectAs(
+	ctx context.Context, t *testing.T, url, version, user string, updates chan<- string, middleware ...mcp.Middleware,
+) *mcp.ClientSession {
+	t.Helper()
 	client := mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "1"}, &mcp.ClientOptions{
 		ResourceUpdatedHandler: func(_ context.Context, r *mcp.ResourceUpdatedNotificationRequest) {
 			updates <- r.Params.URI
 		},
 	})
+	client.AddReceivingMiddleware(middleware...)
 	transport := &mcp.StreamableClientTransport{
 		Endpoint:   url,
-		HTTPClient: &http.Client{Transport: bearer(token(t, "alice"))},
+		HTTPClient: &http.Client{Transport: bearer(token(t, user))},
 		MaxRetries: -1,
 	}
 	session, err := client.Connect(ctx, transport, &mcp.ClientSessionOptions{ProtocolVersion: version})

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,10 +14,11 @@ import (
 
 // What every test may use: the repository's root folder, and the programs built from it.
 var (
-	repository string
-	caddy      string
-	demoServer string
-	quickstart string
+	repository        string
+	caddy             string
+	demoServer        string
+	quickstart        string
+	conformanceServer string
 )
 
 func TestMain(m *testing.M) {
@@ -24,6 +26,9 @@ func TestMain(m *testing.M) {
 }
 
 func runTests(m *testing.M) int {
+	if flag.Parse(); flag.Lookup("test.list").Value.String() != "" {
+		return m.Run() // runs nothing
+	}
 	bin, err := os.MkdirTemp("", "gateway-e2e-")
 	if err == nil {
 		defer func() { _ = os.RemoveAll(bin) }()
@@ -48,10 +53,12 @@ func prepare(bin string) error {
 	caddy = filepath.Join(bin, "caddy")
 	demoServer = filepath.Join(bin, "demoserver")
 	quickstart = filepath.Join(bin, "quickstart")
+	conformanceServer = filepath.Join(bin, "conformance")
 	return errors.Join(
 		build(".", "./cmd/caddy", caddy),
 		build("examples", "./demoserver", demoServer),
 		build("examples", "./quickstart", quickstart),
+		build("test/e2e", "github.com/modelcontextprotocol/go-sdk/conformance/everything-server", conformanceServer),
 	)
 }
 

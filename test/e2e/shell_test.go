@@ -21,14 +21,14 @@ type shell struct {
 	end   int // of the output of the last command
 }
 
-// startShell starts a shell in the repository's root folder. Its npx runs what package-lock.json has installed: nothing
-// is fetched from a registry while tests run.
-func startShell(t *testing.T) *shell {
+// startShell starts a shell in a folder. Its npx runs what package-lock.json has installed: nothing is fetched from a
+// registry while tests run.
+func startShell(t *testing.T, folder string) *shell {
 	t.Helper()
 	s := &shell{dir: t.TempDir()}
 	writeNpx(t, s.dir)
 	cmd := exec.Command("bash", "--noprofile", "--norc", "-s")
-	cmd.Dir = repository
+	cmd.Dir = folder
 	node := nodeCommand(t)
 	cmd.Env = slices.Concat(node.Env, []string{"PATH=" + s.dir + ":" + pathOf(node)})
 	input, err := cmd.StdinPipe()
@@ -102,7 +102,7 @@ func (s *shell) follow(t *testing.T, b block) {
 }
 
 func TestShell(t *testing.T) {
-	s := startShell(t)
+	s := startShell(t, repository)
 	for _, c := range []struct{ command, want string }{
 		{"a=1", ""},
 		{"f() { echo \"$a\" \\\n  \"$@\"; }", ""},
