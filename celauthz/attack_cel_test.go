@@ -173,6 +173,28 @@ func TestA134_RegularExpressions(t *testing.T) {
 	}
 }
 
+// A search through a long text ends by itself, but many of them could take
+// long: once the deadline has passed, there is no next one.
+func TestA134_SearchesWatchTheDeadline(t *testing.T) {
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, expression := range []string{
+		`jwt.sub.matches("^a")`, `jwt.sub.matches(mcp.tool.arguments.p)`, `matches(jwt.sub, "^a")`, `regex.replace(jwt.sub, "x", "y") == "alice"`,
+		`regex.extract(jwt.sub, "^a") == optional.of("a")`, `regex.extractAll(jwt.sub, "i").size() == 1`, `jwt.age == 7 && jwt.sub.matches("^a")`,
+	} {
+		for _, rules := range [][]string{{"allow " + expression}, {"allow true", "deny !(" + expression + ")"}, {"allow true", "require " + expression}} {
+			p := policyOf(t, rules...)
+			who, what := callerOf(t, alice), toolCall("t", `{"p":"^a"}`)
+			if d := p.decide(context.Background(), mayCall, who, what); !d.allowed {
+				t.Errorf("%q: %+v in time", rules, d)
+			}
+			if d := p.decide(gone, mayCall, who, what); d.allowed {
+				t.Errorf("%q: %+v too late", rules, d)
+			}
+		}
+	}
+}
+
 // numbers is a JSON list of n numbers.
 func numbers(n int) string {
 	list := make([]string, n)

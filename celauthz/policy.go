@@ -50,7 +50,7 @@ type Rule struct {
 type policy struct {
 	denies, requires []clause
 	allows           []allowClause
-	// loops: some rule iterates, so decisions need a deadline.
+	// loops: some rule iterates or searches, so decisions need a deadline.
 	loops bool
 	// dependsOn is what any of the rules reads.
 	dependsOn reads

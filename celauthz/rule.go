@@ -32,7 +32,8 @@ type part struct {
 	whole, partial cel.Program
 	// dependsOn is what the part reads.
 	dependsOn reads
-	// loops: it iterates, so its evaluation watches the deadline.
+	// loops: it iterates or searches texts, so its evaluation watches the
+	// deadline.
 	loops bool
 }
 
@@ -52,6 +53,10 @@ func (p *part) eval(ctx context.Context, a *activation) (v verdict) {
 		err error
 	)
 	if p.loops {
+		// inside an expression the deadline is looked at in loops only
+		if ctx.Err() != nil {
+			return isError
+		}
 		out, _, err = program.ContextEval(ctx, a)
 	} else {
 		out, _, err = program.Eval(a)
@@ -119,8 +124,13 @@ func operands(expr celast.Expr, operator string) []celast.Expr {
 func (s *splitter) build(expr celast.Expr) (*part, error) {
 	p := new(part)
 	celast.PostOrderVisit(expr, celast.NewExprVisitor(func(e celast.Expr) {
-		if e.Kind() == celast.ComprehensionKind {
+		switch e.Kind() {
+		case celast.ComprehensionKind:
 			p.loops = true
+		case celast.CallKind:
+			name := e.AsCall().FunctionName()
+			p.loops = p.loops || name == "matches" || strings.HasPrefix(name, "regex.")
+		default:
 		}
 		if reference := s.ast.ReferenceMap()[e.ID()]; reference != nil {
 			p.dependsOn |= dependencies[strings.TrimPrefix(reference.Name, ".")]

@@ -18,7 +18,7 @@ func FuzzKeySet(f *testing.F) {
 	key := mcptest.JSON(rsaOnce().JWK())
 	for _, doc := range []string{
 		set, set[:len(set)/2], set + set, "", "{}", "[]", "null", `{"keys":null}`, `{"keys":{}}`, `{"keys":[]}`, `{"keys":[null,1,"x",[],{}]}`,
-		`{"keys":[` + key + `,` + key + `]}`, `{"keys":[` + strings.Repeat(key+",", 100) + key + `]}`, `{"keys":[` + key + `],"keys":[]}`,
+		`{"keys":[` + key + `,` + key + `]}`, `{"keys":[` + strings.Repeat(`{"kty":"oct"},`, 100) + key + `]}`, `{"keys":[` + key + `],"keys":[]}`,
 		mcptest.Set(rsaOnce().As("", ""), ecOnce().As("ES384", "x"), ecOnce().As("none", "y")),
 		mcptest.Set(jwkOf(ecOnce(), claims{"y": ecOnce().JWK()["x"]}), jwkOf(ecOnce(), claims{"crv": "P-521"}), jwkOf(ecOnce(), claims{"d": "AA"})),
 		mcptest.Set(jwkOf(rsaOnce(), claims{"e": ""}), jwkOf(rsaOnce(), claims{"n": "AQAB"}), jwkOf(rsaOnce(), claims{"kty": "EC"})),

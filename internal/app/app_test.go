@@ -98,8 +98,8 @@ func TestConcurrentUse(t *testing.T) {
 
 func TestModule(t *testing.T) {
 	info := App{}.CaddyModule()
-	if info.ID != ID || info.New() == info.New() {
-		t.Errorf("module %s, a fresh value each time: %v", info.ID, info.New() != info.New())
+	if first, second := info.New(), info.New(); info.ID != ID || first == second {
+		t.Errorf("module %s, a fresh value each time: %v", info.ID, first != second)
 	}
 	if registered, err := caddy.GetModule(ID); err != nil || registered.ID != info.ID {
 		t.Errorf("%v, registered as %s", err, registered.ID)
