@@ -41,7 +41,7 @@ func TestOpenArgumentsByBruteForce(t *testing.T) {
 		for _, y := range atoms {
 			for _, outer := range []string{"&&", "||"} {
 				expressions = append(expressions, fmt.Sprintf("(%s) %s (%s)", x, outer, y))
-				for _, z := range atoms[2:] {
+				for _, z := range atoms[2:5] {
 					inner := map[string]string{"&&": "||", "||": "&&"}[outer]
 					expressions = append(expressions,
 						fmt.Sprintf("(%s) %s ((%s) %s (%s))", x, outer, y, inner, z),
@@ -64,7 +64,7 @@ func TestOpenArgumentsByBruteForce(t *testing.T) {
 		}
 	}
 	// or the comparison would prove nothing
-	if visible < 500 || hidden < 500 {
+	if visible < 300 || hidden < 300 {
 		t.Errorf("%d rules leave the tool visible, %d hide it", visible, hidden)
 	}
 }

@@ -294,7 +294,7 @@ func TestFunctions(t *testing.T) {
 		"standard": {
 			`jwt.sub.startsWith("al") && jwt.sub.endsWith("ce") && jwt.sub.contains("lic")`, `size(jwt.sub) == 5`, `int("7") == jwt.age`,
 			`duration("1h").getMinutes() == 60`, `timestamp("2026-08-01T12:00:00Z") == now`, `type(1) == int`, `1 in {1: 2}`,
-			`jwt.groups.exists_one(g, g == "dev")`, `bytes("a") == b"a"`, `double("0.5") == 0.5`,
+			`jwt.groups.exists_one(g, g == "dev")`, `bytes("a") == b"a"`, `double("0.5") == 0.5`, `size(jwt.sub) < 5.5`, `1.0 <= size(jwt.sub)`,
 		},
 		"strings": {
 			`jwt.sub.charAt(0) == "a"`, `jwt.sub.indexOf("c") == 3`, `jwt.groups.filter(g, g != "").map(g, g.upperAscii()).size() == 2`,
