@@ -277,25 +277,37 @@ func TestNothingToHide(t *testing.T) {
 	}
 }
 
-// Rules about the time hold on a stream that is older than its answer.
+// Rules about the time hold on a stream that is older than its answer, also
+// those that know no difference between the entries.
 func TestVisibilityOverTime(t *testing.T) {
-	s := newSite(t, `allow mcp.tool.name == "always"`, `allow mcp.tool.name == "morning" && now < timestamp("2026-08-01T13:00:00Z")`, `allow mcp.resource.uri == "x"`)
-	clock := noon
-	s.now = func() time.Time { return clock }
-	event := "data: " + resultOf("1", `[{"name":"always"},{"name":"morning"}]`) + "\n\n"
-	s.behind = func(w http.ResponseWriter, _ *http.Request) error {
-		w.Header().Set("Content-Type", sseType)
-		for range 2 {
-			if _, err := w.Write([]byte(event)); err != nil {
-				return err
+	for name, c := range map[string]struct {
+		rules []string
+		later string // what is listed after one o'clock
+	}{
+		"of a tool":    {[]string{`allow mcp.tool.name == "always"`, `allow mcp.tool.name == "morning" && now < timestamp("2026-08-01T13:00:00Z")`}, `[{"name":"always"}]`},
+		"of any":       {[]string{`allow now < timestamp("2026-08-01T13:00:00Z")`}, `[]`},
+		"of no prompt": {[]string{`allow now < timestamp("2026-08-01T13:00:00Z")`, `deny mcp.prompt.name == "x"`}, `[]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, c.rules...)
+			clock := noon
+			s.now = func() time.Time { return clock }
+			event := "data: " + resultOf("1", `[{"name":"always"},{"name":"morning"}]`) + "\n\n"
+			s.behind = func(w http.ResponseWriter, _ *http.Request) error {
+				w.Header().Set("Content-Type", sseType)
+				for range 2 {
+					if _, err := w.Write([]byte(event)); err != nil {
+						return err
+					}
+					clock = clock.Add(2 * time.Hour)
+				}
+				return nil
 			}
-			clock = clock.Add(2 * time.Hour)
-		}
-		return nil
-	}
-	want := event + "data: " + resultOf("1", `[{"name":"always"}]`) + "\n\n"
-	if w := s.serve(get()); w.Body.String() != want {
-		t.Errorf("%s", w.Body)
+			want := event + "data: " + resultOf("1", c.later) + "\n\n"
+			if w := s.serve(get()); w.Body.String() != want {
+				t.Errorf("%s", w.Body)
+			}
+		})
 	}
 }
 

@@ -29,6 +29,13 @@ func (f *fakeFile) read() ([]byte, error) {
 	return []byte(f.doc), f.err
 }
 
+// count returns how often the file was read.
+func (f *fakeFile) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.reads
+}
+
 func (f *fakeFile) write(doc string) { f.change(doc, nil) }
 
 func (f *fakeFile) remove() { f.change("", os.ErrNotExist) }
@@ -77,14 +84,14 @@ func TestFileIsWatched(t *testing.T) {
 		defer synctest.Wait()
 		defer f.close()
 		time.Sleep(time.Hour)
-		if file.reads != 1 {
-			t.Errorf("%d reads before the app has started", file.reads)
+		if reads := file.count(); reads != 1 {
+			t.Errorf("%d reads before the app has started", reads)
 		}
 		f.run()
 		f.run()
 		time.Sleep(time.Minute + time.Millisecond)
-		if file.reads != 61 {
-			t.Errorf("%d reads in a minute", file.reads-1)
+		if reads := file.count(); reads != 61 {
+			t.Errorf("%d reads in a minute", reads-1)
 		}
 
 		for _, step := range []struct {
@@ -126,9 +133,9 @@ func TestFileIsWatched(t *testing.T) {
 		}
 		f.close()
 		synctest.Wait()
-		reads := file.reads
+		reads := file.count()
 		time.Sleep(time.Hour)
-		if file.reads != reads {
+		if file.count() != reads {
 			t.Error("read after it was closed")
 		}
 	})

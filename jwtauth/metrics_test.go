@@ -166,7 +166,7 @@ func TestLabelsAreClosed(t *testing.T) {
 			}
 			g.verifier.metrics = counters
 			piece := strings.Split(goodToken(), ".")
-			for i := range 2000 {
+			for i := range 500 {
 				random := fmt.Sprintf("%x\x00\xff{}\"\n%d", i*7919, i)
 				header := mcptest.Base64([]byte(mcptest.JSON(claims{"alg": []string{"RS256", "none", random}[i%3], "kid": random, "typ": random})))
 				payload := mcptest.Base64([]byte(mcptest.JSON(claims{"iss": []any{issuerURL, random, i}[i/3%3], "sub": random, "aud": random})))
