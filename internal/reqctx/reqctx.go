@@ -5,6 +5,7 @@ package reqctx
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
@@ -33,6 +34,33 @@ type Identity struct {
 	// StepUp answers 403 with a challenge that names all scopes an operation
 	// needs (RFC 6750 section 3.1); nil for an anonymous request.
 	StepUp func(w http.ResponseWriter, r *http.Request, scopes []string) error
+}
+
+// ClientID is the OAuth client that got the token: client_id (RFC 9068
+// section 2.2), or azp where an issuer writes that; "" where it says neither.
+func (i *Identity) ClientID() string {
+	for _, claim := range []string{"client_id", "azp"} {
+		if id, ok := i.Claims[claim].(string); ok {
+			return id
+		}
+	}
+	return ""
+}
+
+// Principal tells callers apart: it is the same for every token that an
+// issuer gives to one subject through one client, and for nothing else. All
+// anonymous requests, and those that no mcp_jwt has judged, share one.
+func (i *Identity) Principal() string {
+	if i == nil || i.Anonymous {
+		return "anonymous"
+	}
+	principal := []byte("token")
+	for _, part := range []string{i.Issuer, i.Subject, i.ClientID()} {
+		principal = strconv.AppendInt(principal, int64(len(part)), 10)
+		principal = append(principal, ':')
+		principal = append(principal, part...)
+	}
+	return string(principal)
 }
 
 // State is the record of one request. The handlers run one after the other,
