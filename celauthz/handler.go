@@ -4,6 +4,7 @@
 package celauthz
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/caddymcp/gateway/internal/cfutil"
 	"github.com/caddymcp/gateway/internal/mcpwire"
+	"github.com/caddymcp/gateway/internal/promutil"
 	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
@@ -69,6 +71,10 @@ type Handler struct {
 	// The name of the server behind, `mcp.tool.target` and its like.
 	Target string `json:"target,omitempty"`
 
+	// Decides, logs and counts, and refuses nothing: to try rules beside what
+	// guards the server now. Off by default.
+	Shadow bool `json:"shadow,omitempty"`
+
 	// The size of the largest request body, in bytes. Default: 4194304.
 	MaxBody int64 `json:"max_body,omitempty"`
 
@@ -80,6 +86,8 @@ type Handler struct {
 	policy      *policy
 	scopes      *scopePolicy
 	logger      *zap.Logger
+	audit       *auditLog
+	metrics     *metrics
 	now         func() time.Time
 	bodyTimeout time.Duration
 }
@@ -125,6 +133,28 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if len(h.policy.allows) == 0 && len(h.policy.requires) == 0 {
 		h.logger.Warn("there are only deny rules: whatever none of them denies is allowed")
 	}
+	if h.Shadow {
+		h.logger.Warn("shadow: rules are tried and counted, but nothing is refused")
+	}
+	return h.provisionObservers(ctx)
+}
+
+// provisionObservers sets up what tells about decisions.
+func (h *Handler) provisionObservers(ctx caddy.Context) error {
+	names, err := ruleNames(h.Rules)
+	if err != nil {
+		return err
+	}
+	if h.metrics, err = newMetrics(ctx.GetMetricsRegistry(), names); err != nil {
+		return err
+	}
+	h.audit = newAuditLog(h.logger.Named("audit"), h.metrics.auditLost)
+	return nil
+}
+
+// Cleanup writes the last lines of the audit log.
+func (h *Handler) Cleanup() error {
+	h.audit.close()
 	return nil
 }
 
@@ -169,24 +199,24 @@ func (h *Handler) checkOptions() error {
 // ServeHTTP judges the request and passes it on, or answers it; what the
 // upstream answers is filtered by the same rules.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	watch := h.metrics.watch()
+	defer watch.Stop()
 	r, state := reqctx.Ensure(r)
 	state.Message = nil
-	in, refused := h.read(w, r)
+	if h.Shadow {
+		return h.serveShadow(w, r, next, state, &watch)
+	}
+	in, refused := h.read(w, r, &watch)
 	if refused != nil {
+		h.observeRefusal(r, refused)
 		return refused.write(w, r)
 	}
 	if !in.batch {
 		state.Message = in.first()
 	}
 	who := h.caller(r, state, in)
-	j, m := h.policy.judgeAll(r.Context(), who, in)
-	var needed []string
-	if j.outcome == allowed {
-		if needed = h.scopes.missing(r.Context(), who, in); needed != nil {
-			j = judgement{unscoped, scopeRule}
-		}
-	}
-	setPlaceholders(r, m, who.version, j)
+	j, m, needed := h.judge(r.Context(), who, in)
+	h.observe(r, state, who, in, m, j)
 	switch j.outcome {
 	case allowed:
 	case unscoped:
@@ -194,21 +224,41 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	default:
 		return h.answer(w, r, state, m, who, j)
 	}
-	return h.pass(w, r, next, who, in)
+	return h.pass(w, r, next, state, who, in, &watch)
+}
+
+// judge asks the rules, and then the scopes, which it returns when one is
+// missing.
+func (h *Handler) judge(ctx context.Context, who *caller, in *incoming) (judgement, *mcpwire.Message, []string) {
+	j, m := h.policy.judgeAll(ctx, who, in)
+	if j.outcome != allowed {
+		return j, m, nil
+	}
+	needed := h.scopes.missing(ctx, who, in)
+	if needed != nil {
+		j = judgement{unscoped, decision{false, scopeRule, reasonScope}}
+	}
+	return j, m, needed
 }
 
 // pass sends a request on that was allowed.
-func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, who *caller, in *incoming) error {
+func (h *Handler) pass(
+	w http.ResponseWriter, r *http.Request, next caddyhttp.Handler,
+	state *reqctx.State, who *caller, in *incoming, watch *promutil.Watch,
+) error {
 	v := newVisibility(r.Context(), h.policy, who, h.now)
 	filter := mcpwire.Filter{Visible: v.entry, ListVisible: v.list}
 	if m := in.first(); m != nil && m.Listen != nil {
+		h.observeSubscription(r, state, m, who, v)
 		filter.Keep(m.Listen)
 		replaceBody(r, m.Listen.Splice(in.body))
 	}
 	writer := h.newFilterWriter(w, who, in, v, filter)
+	watch.Pause()
 	if writer == nil {
 		return next.ServeHTTP(w, r)
 	}
+	defer func() { watch.Add(writer.spent) }()
 	// an encoded or partial answer could not be read
 	for _, name := range []string{"Accept-Encoding", "Range", "If-Range"} {
 		r.Header.Del(name)
@@ -260,5 +310,6 @@ func protocolVersion(r *http.Request, m *mcpwire.Message) string {
 var (
 	_ caddy.Module                = (*Handler)(nil)
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

@@ -161,6 +161,26 @@ type decision struct {
 	allowed bool
 	// rule is the one that decided.
 	rule string
+	// reason is why it refuses; "" when it allows.
+	reason string
+}
+
+// Reasons of refusals, for logs: a closed set, with those of (*refusal).reason.
+const (
+	reasonDenied        = "denied"         // a deny applies
+	reasonRequirement   = "required"       // a require is not true
+	reasonNoAllow       = "not_allowed"    // no allow applies
+	reasonRuleError     = "rule_error"     // a deny or require ended in an error
+	reasonScope         = "missing_scope"  // the rules allow it, but the token lacks a scope
+	reasonUnknownMethod = "unknown_method" // no allow names a method the specification lacks
+)
+
+// refusedBy is the refusal of a rule that does not say what it should.
+func refusedBy(rule string, v verdict, reason string) decision {
+	if v == isError {
+		reason = reasonRuleError
+	}
+	return decision{false, rule, reason}
 }
 
 // question is what is asked of a policy. Each kind of question leaves other
@@ -213,7 +233,7 @@ func (p *policy) decide(ctx context.Context, q question, who *caller, what *subj
 			continue
 		}
 		if v := c.part.eval(ctx, &a); v == isTrue || v == isError {
-			return decision{false, c.rule}
+			return refusedBy(c.rule, v, reasonDenied)
 		}
 	}
 	for _, c := range p.requires {
@@ -221,7 +241,7 @@ func (p *policy) decide(ctx context.Context, q question, who *caller, what *subj
 			continue
 		}
 		if v := c.part.eval(ctx, &a); v == isFalse || v == isError {
-			return decision{false, c.rule}
+			return refusedBy(c.rule, v, reasonRequirement)
 		}
 	}
 	return p.grant(ctx, q, &a)
@@ -230,7 +250,7 @@ func (p *policy) decide(ctx context.Context, q question, who *caller, what *subj
 // grant looks for an allow.
 func (p *policy) grant(ctx context.Context, q question, a *activation) decision {
 	if len(p.allows) == 0 && q != mayPassUnknown {
-		return decision{true, DefaultRule}
+		return decision{true, DefaultRule, ""}
 	}
 	a.openReads, a.open = q.open(Allow, a.kind)
 	for i := range p.allows {
@@ -242,10 +262,10 @@ func (p *policy) grant(ctx context.Context, q question, a *activation) decision 
 			continue
 		}
 		if c.grants(ctx, q, a) {
-			return decision{true, c.rule}
+			return decision{true, c.rule, ""}
 		}
 	}
-	return decision{false, DefaultRule}
+	return decision{false, DefaultRule, reasonNoAllow}
 }
 
 // grants reports whether an allow could become true. Its parts are judged

@@ -97,7 +97,7 @@ func TestResults(t *testing.T) {
 	request := func(issuer, result string) string {
 		return "jwt_requests_total{issuer=" + issuer + ",result=" + result + "}"
 	}
-	wantSamples(t, registry, "", map[string]float64{
+	wantSamples(t, registry, "jwt_", map[string]float64{
 		request(issuerURL, "ok"):                                2,
 		request("", "no_credential"):                            1,
 		request("", "several_credentials"):                      1,

@@ -17,9 +17,12 @@ var deciding = []string{"celauthz", "internal/mcpwire", "jwtauth"}
 // glueFiles lists the files of these folders that tie the core to Caddy.
 var glueFiles = []string{
 	"celauthz/answer.go",
+	"celauthz/audit.go",
 	"celauthz/caddyfile.go",
 	"celauthz/handler.go",
+	"celauthz/observe.go",
 	"celauthz/request.go",
+	"celauthz/shadow.go",
 	"jwtauth/caddyfile.go",
 	"jwtauth/config.go",
 	"jwtauth/handler.go",
