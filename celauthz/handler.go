@@ -111,6 +111,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	h.now = time.Now
 	h.bodyTimeout = bodyTimeout
+	written := h.asWritten()
 	if err := h.expandPlaceholders(); err != nil {
 		return err
 	}
@@ -136,7 +137,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.Shadow {
 		h.logger.Warn("shadow: rules are tried and counted, but nothing is refused")
 	}
-	return h.provisionObservers(ctx)
+	if err := h.provisionObservers(ctx); err != nil {
+		return err
+	}
+	return h.showPolicy(ctx, written)
 }
 
 // provisionObservers sets up what tells about decisions.

@@ -23,6 +23,7 @@ var glueFiles = []string{
 	"celauthz/observe.go",
 	"celauthz/request.go",
 	"celauthz/shadow.go",
+	"celauthz/status.go",
 	"jwtauth/attempt.go",
 	"jwtauth/caddyfile.go",
 	"jwtauth/config.go",
@@ -33,6 +34,7 @@ var glueFiles = []string{
 	"jwtauth/origin.go",
 	"jwtauth/placeholder.go",
 	"jwtauth/provision.go",
+	"jwtauth/status.go",
 	"jwtauth/reachable.go",
 }
 
