@@ -177,7 +177,7 @@ func (s *site) sample(series string) float64 {
 func warnings(t *testing.T, h *Handler) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "log.json")
-	writer, err := json.Marshal(map[string]any{"output": "file", "filename": name, "roll_disabled": true})
+	writer, err := json.Marshal(map[string]any{"output": "file", "filename": name, "roll": false})
 	if err != nil {
 		t.Fatal(err)
 	}
