@@ -36,9 +36,12 @@ var bounds = map[string][]string{
 	"answer with a list, event of SSE": {"celauthz.defaultMaxEvent", "celauthz.maxSize"},
 	"entries of a list":                {"internal/mcpwire.maxListEntries"},
 	"batch in an answer":               {"internal/mcpwire.maxResponseBatch"},
-	"expression":                       {"celauthz.maxExpressionSize"},
-	"one evaluation":                   {"celauthz.costLimit"},
-	"all rules for one question":       {"celauthz.decisionDeadline"},
+	"text of a client in a log line or a span": {"internal/cfutil.maxLoggedText"},
+	"audit log":                           {"celauthz.auditQueueSize", "celauthz.auditDrainTimeout"},
+	"request to `/mcp/` of the admin API": {"internal/adminapi.maxRequest"},
+	"expression":                          {"celauthz.maxExpressionSize"},
+	"one evaluation":                      {"celauthz.costLimit"},
+	"all rules for one question":          {"celauthz.decisionDeadline"},
 }
 
 // elsewhere are constants whose names look like bounds, but that bound nothing
@@ -54,7 +57,7 @@ var elsewhere = []string{
 // TestBounds: the table has the values of the code, and every bound is in it.
 func TestBounds(t *testing.T) {
 	values := map[string]constant.Value{}
-	for _, folder := range []string{"jwtauth", "celauthz", "mcpproxy", "internal/mcpwire"} {
+	for _, folder := range []string{"jwtauth", "celauthz", "mcpproxy", "internal/mcpwire", "internal/cfutil", "internal/adminapi"} {
 		for name, value := range constantsOf(t, folder) {
 			values[folder+"."+name] = value
 		}
