@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -39,7 +40,7 @@ func TestMutualTLS(t *testing.T) {
 	t.Chdir("..")
 	var authority string
 	runCaddyfile(t, "examples/mtls/Caddyfile", func(config map[string]any) {
-		authority = filepath.Join(config["storage"].(map[string]any)["root"].(string), "pki/authorities/local/root.crt")
+		authority = filepath.Join(config["storage"].(map[string]any)["root"].(string), "pki", "authorities", "local", "root.crt")
 		trustKeys(config, keys)
 	})
 	roots := x509.NewCertPool()
@@ -94,12 +95,12 @@ func callOverTLS(t *testing.T, client *http.Client, url, token, tool string) (in
 		r.RequestURI = ""
 		resp, err := client.Do(r.WithContext(ctx))
 		if err == nil {
-			defer resp.Body.Close()
-			var body strings.Builder
-			if err := resp.Write(&body); err != nil {
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil {
 				t.Fatal(err)
 			}
-			return resp.StatusCode, body.String()
+			return resp.StatusCode, string(body)
 		}
 		if !strings.Contains(err.Error(), "internal error") { // Caddy's alert: no certificate yet
 			t.Fatal(err)
