@@ -22,7 +22,7 @@ type Explanation struct {
 	Rule string `json:"rule"`
 
 	// Why, in words.
-	Reason string `json:"reason"`
+	Summary string `json:"summary"`
 
 	// What the gateway answers; null when the request goes on, and for an
 	// entry of a list.
@@ -119,7 +119,7 @@ func (h *Handler) Explain(ctx context.Context, o *Operation) (*Explanation, erro
 	if j.outcome == allowed {
 		e.Decision = "allow"
 	}
-	e.Rule, e.Reason = j.rule, j.reason()
+	e.Rule, e.Summary = j.rule, j.summary()
 	e.Scopes = h.scopeVerdicts(ctx, who, in)
 	return e, nil
 }
@@ -142,7 +142,7 @@ func (h *Handler) outcomeOf(j judgement, isEntry bool) string {
 	}
 }
 
-func (j judgement) reason() string {
+func (j judgement) summary() string {
 	var why string
 	switch j.outcome {
 	case allowed:
@@ -197,4 +197,10 @@ func (h *Handler) scopeVerdicts(ctx context.Context, who *caller, in *incoming) 
 		list = append(list, ScopeVerdict{need.scope, slices.Contains(needed, need.scope), slices.Contains(granted, need.scope)})
 	}
 	return list
+}
+
+// RuleNames are the names of the rules in their order, as logs have them.
+func (h *Handler) RuleNames() []string {
+	names, _ := ruleNames(h.Rules) // an error would not have compiled
+	return names
 }

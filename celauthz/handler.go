@@ -119,23 +119,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// Compile replaces placeholders, checks the options and compiles the rules,
-// which is all that Explain and Replay need. Provision does it.
-func (h *Handler) Compile() error {
-	if err := h.expandPlaceholders(); err != nil {
-		return err
-	}
-	if err := h.checkOptions(); err != nil {
-		return err
-	}
-	var err error
-	if h.policy, err = compilePolicy(h.Rules); err != nil {
-		return err
-	}
-	h.scopes, err = compileScopes(h.Scopes, h.ScopeImplies)
-	return err
-}
-
 func (h *Handler) expandPlaceholders() error {
 	for _, rule := range h.Rules {
 		if rule == nil {
@@ -172,6 +155,23 @@ func (h *Handler) checkOptions() error {
 		return errors.New("max_event must be between 1B and 256MiB")
 	}
 	return nil
+}
+
+// Compile replaces placeholders, checks the options and compiles the rules,
+// which is all that Explain and Replay need. Provision does it.
+func (h *Handler) Compile() error {
+	if err := h.expandPlaceholders(); err != nil {
+		return err
+	}
+	if err := h.checkOptions(); err != nil {
+		return err
+	}
+	var err error
+	if h.policy, err = compilePolicy(h.Rules); err != nil {
+		return err
+	}
+	h.scopes, err = compileScopes(h.Scopes, h.ScopeImplies)
+	return err
 }
 
 // ServeHTTP judges the request and passes it on, or answers it; what the

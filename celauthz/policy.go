@@ -221,7 +221,7 @@ func (p *policy) answer(ctx context.Context, q question, who *caller, what *subj
 		if !c.part.applies(q, what.kind) {
 			continue
 		}
-		if c.part.eval(ctx, &a).denies() {
+		if v := c.part.eval(ctx, &a); v == isTrue || v == isError {
 			return decision{false, c.rule}
 		}
 	}
@@ -229,7 +229,7 @@ func (p *policy) answer(ctx context.Context, q question, who *caller, what *subj
 		if !c.part.applies(q, what.kind) {
 			continue
 		}
-		if c.part.eval(ctx, &a).fails() {
+		if v := c.part.eval(ctx, &a); v == isFalse || v == isError {
 			return decision{false, c.rule}
 		}
 	}
@@ -244,7 +244,10 @@ func (p *policy) grant(ctx context.Context, q question, a *activation) decision 
 	a.openReads, a.open = q.open(Allow, a.kind)
 	for i := range p.allows {
 		c := &p.allows[i]
-		if c.applies(q, a.kind) && c.grants(ctx, q, a) {
+		if !c.applies(q, a.kind) {
+			continue
+		}
+		if c.grants(ctx, q, a) {
 			return decision{true, c.rule}
 		}
 	}

@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"cel.dev/cel-go/cel"
 	celast "cel.dev/cel-go/common/ast"
@@ -155,6 +157,12 @@ func readAudit(line []byte) (*auditRecord, error) {
 	return r, nil
 }
 
+// isWhole reports whether a text of the log is what the client sent: the log
+// cuts long ones, and replaces what cannot be printed.
+func isWhole(text string) bool {
+	return !strings.HasSuffix(text, "…") && !strings.ContainsRune(text, utf8.RuneError)
+}
+
 // readTime reads seconds since the epoch, which is what Caddy writes, or RFC
 // 3339. Other formats of the log encoder are as good as no time.
 func readTime(value jsontext.Value) time.Time {
@@ -181,8 +189,12 @@ func (r *Replayer) Replay(ctx context.Context, line []byte) (*Replayed, error) {
 	}
 	result := &record.Replayed
 	kind, _ := mcpwire.TargetOf(record.Method)
-	if kind == mcpwire.NoTarget {
-		result.After, result.Detail = Undecided, "the log does not say what "+record.Method+" is about"
+	switch {
+	case kind == mcpwire.NoTarget:
+		result.After, result.Detail = Undecided, "the log does not say what kind of target it is"
+		return result, nil
+	case !isWhole(record.Target):
+		result.After, result.Detail = Undecided, "the log does not hold the whole target"
 		return result, nil
 	}
 	a := r.activation(record, kind)
@@ -209,13 +221,13 @@ func (r *Replayer) activation(record *auditRecord, kind mcpwire.TargetKind) *act
 		open:      slices.Concat(r.always, openArguments[kind]),
 	}
 	for name, value := range map[string]string{"iss": record.Issuer, "sub": record.Subject} {
-		if value != "" {
+		if value != "" && isWhole(value) {
 			a.claims[name] = value
 		} else {
 			a.open = append(a.open, cel.AttributePattern("jwt").QualString(name))
 		}
 	}
-	if record.version == "" {
+	if record.version == "" || !isWhole(record.version) {
 		a.open = append(a.open, cel.AttributePattern("mcp.version"))
 	}
 	if record.time.IsZero() {

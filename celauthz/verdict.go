@@ -22,7 +22,7 @@ func (h *Handler) explainQuestion(ctx context.Context, who *caller, q question, 
 	defer cancel()
 	asked := Question{Asked: questionNames[q], Method: what.method, Target: what.name, Allowed: d.allowed, Rule: d.rule}
 	a := &activation{caller: who, subject: &what}
-	names, _ := ruleNames(h.Rules) // they were compiled
+	names := h.RuleNames()
 	for i, rule := range h.Rules {
 		a.openReads, a.open = q.open(rule.Action, what.kind)
 		asked.Rules = append(asked.Rules, h.policy.explainRule(ctx, q, a, names[i], rule.Action))
