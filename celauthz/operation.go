@@ -91,6 +91,15 @@ func (o *Operation) incoming() (in *incoming, entry string, err error) {
 	case o.bodiless():
 		return new(incoming), "", nil
 	}
+	for name, value := range map[string]jsontext.Value{"arguments": o.Arguments, "params": o.Params} {
+		if value == nil {
+			continue
+		}
+		// by itself, before it becomes part of a message
+		if err := mcpwire.Object(value, func(string, jsontext.Value) error { return nil }); err != nil {
+			return nil, "", fmt.Errorf("%s: %w", name, err)
+		}
+	}
 	params := o.Params
 	_, isList := listKinds[o.Method]
 	switch {

@@ -3,8 +3,10 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"unicode"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/go-json-experiment/json"
@@ -108,7 +110,7 @@ func (c command) cobra(exit func(status int) error) *cobra.Command {
 		if cl.yes("json") {
 			printJSON(cmd.OutOrStdout(), found)
 		} else {
-			found.print(cmd.OutOrStdout())
+			found.print(printable{cmd.OutOrStdout()})
 		}
 		if status == exitOK {
 			return nil
@@ -117,6 +119,23 @@ func (c command) cobra(exit func(status int) error) *cobra.Command {
 		return exit(status)
 	}
 	return cmd
+}
+
+// printable keeps what others have written, servers and logs, from steering
+// the terminal.
+type printable struct{ io.Writer }
+
+func (p printable) Write(text []byte) (int, error) {
+	clean := bytes.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
+	if _, err := p.Writer.Write(clean); err != nil {
+		return 0, err
+	}
+	return len(text), nil
 }
 
 func printJSON(w io.Writer, value any) {

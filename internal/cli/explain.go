@@ -85,28 +85,17 @@ func (e *explained) read(c *call) error {
 	if len(c.args) > 1 {
 		o.Target = c.args[1]
 	}
-	objects := map[string]struct {
-		into *jsontext.Value
-		text string
-	}{
-		"--claims": {&o.Claims, c.text("claims")},
-		"--params": {&o.Params, c.text("params")},
-	}
+	arguments := ""
 	if len(c.args) > 2 {
-		objects["the arguments"] = struct {
-			into *jsontext.Value
-			text string
-		}{&o.Arguments, c.args[2]}
+		arguments = c.args[2]
 	}
-	for name, object := range objects {
-		if object.text == "" {
-			continue
-		}
-		value := jsontext.Value(object.text)
-		if !value.IsValid() || value.Kind() != '{' {
-			return fmt.Errorf("%s must be a JSON object without duplicate names", name)
-		}
-		*object.into = value
+	err := errors.Join(
+		readObject("--claims", c.text("claims"), &o.Claims),
+		readObject("--params", c.text("params"), &o.Params),
+		readObject("the arguments", arguments, &o.Arguments),
+	)
+	if err != nil {
+		return err
 	}
 	if text := c.text("token"); text != "" {
 		if o.Claims != nil {
@@ -119,6 +108,16 @@ func (e *explained) read(c *call) error {
 		o.Claims, e.Verified = claims, new(bool)
 	}
 	return e.readRequest(c)
+}
+
+func readObject(name, text string, into *jsontext.Value) error {
+	if text == "" {
+		return nil
+	}
+	if *into = jsontext.Value(text); into.Kind() != '{' || !into.IsValid() {
+		return fmt.Errorf("%s must be a JSON object without duplicate names", name)
+	}
+	return nil
 }
 
 func (e *explained) readRequest(c *call) error {

@@ -162,20 +162,25 @@ func writeFiles(force bool, files ...newFile) error {
 	return nil
 }
 
-// write makes the file whole before it gets its name: a running gateway may
+// write makes a new file, or replaces one at a stroke: a running gateway may
 // be watching it.
 func (f newFile) write(force bool) error {
-	temporary, err := os.CreateTemp(filepath.Dir(f.name), "."+filepath.Base(f.name)+".*")
+	if !force {
+		file, err := os.OpenFile(f.name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, f.mode)
+		if err != nil {
+			return err
+		}
+		_, err = file.Write(f.text)
+		return errors.Join(err, file.Close())
+	}
+	file, err := os.CreateTemp(filepath.Dir(f.name), "."+filepath.Base(f.name)+".*")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temporary.Name())
-	_, err = temporary.Write(f.text)
-	if err = errors.Join(err, temporary.Chmod(f.mode), temporary.Close()); err != nil {
+	defer os.Remove(file.Name())
+	_, err = file.Write(f.text)
+	if err := errors.Join(err, file.Chmod(f.mode), file.Close()); err != nil {
 		return err
 	}
-	if force {
-		return os.Rename(temporary.Name(), f.name)
-	}
-	return os.Link(temporary.Name(), f.name) // fails when the name is taken
+	return os.Rename(file.Name(), f.name)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -140,6 +141,11 @@ func (f *yamlFile) writeNumber(n *yaml.Node) error {
 	}
 	f.json = strconv.AppendFloat(f.json, number, 'g', -1, 64)
 	return nil
+}
+
+// kindNames are the types of members in words.
+var kindNames = map[reflect.Kind]string{
+	reflect.String: "a text", reflect.Slice: "a list", reflect.Map: "a mapping", reflect.Struct: "a mapping",
 }
 
 // decode reads the document into a struct, all members of which must be
