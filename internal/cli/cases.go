@@ -84,7 +84,7 @@ type ending struct {
 
 func (e ending) String() string {
 	text := e.Outcome
-	if e.Rule != "" {
+	if e.Rule != "" && e.Rule != e.Outcome {
 		text += " by " + e.Rule
 	}
 	if len(e.Scopes) > 0 {

@@ -99,6 +99,9 @@ func (c *checked) print(w io.Writer) {
 	for _, result := range c.Cases {
 		result.print(w)
 	}
+	if c.Failed > 0 {
+		fmt.Fprintln(w)
+	}
 	if len(c.Cases) > 0 {
 		fmt.Fprintf(w, "%s, %d passed, %d failed\n", plural(len(c.Cases), "case"), c.Passed, c.Failed)
 	}
@@ -116,7 +119,7 @@ func (r *caseResult) print(w io.Writer) {
 	fmt.Fprintf(w, "  %s\n", r.Operation)
 	fmt.Fprintf(w, "- %s\n", r.Expected)
 	fmt.Fprintf(w, "+ %s\n", r.Got)
-	fmt.Fprintf(w, "  %s\n\n", r.Summary)
+	fmt.Fprintf(w, "  %s\n", r.Summary)
 }
 
 func plural(n int, noun string) string {

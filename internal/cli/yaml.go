@@ -130,8 +130,11 @@ func (f *yamlFile) writeNumber(n *yaml.Node) error {
 		f.json = append(f.json, n.Value...)
 		return nil
 	}
-	var integer int64
-	if n.Decode(&integer) == nil {
+	if n.ShortTag() == "!!int" {
+		var integer int64
+		if err := n.Decode(&integer); err != nil {
+			return f.at(n, "%s is not an integer of 64 bits", n.Value)
+		}
 		f.json = strconv.AppendInt(f.json, integer, 10)
 		return nil
 	}
