@@ -41,7 +41,7 @@ func init() {
 
 // exitWith makes Caddy exit with a status.
 func exitWith(status int) error {
-	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return status, nil })(nil, nil)
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return status, nil })(new(cobra.Command), nil)
 }
 
 // report is what a command has found, printed as text or as JSON.
