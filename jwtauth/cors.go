@@ -109,7 +109,7 @@ func (h *Handler) answerPreflight(w http.ResponseWriter, r *http.Request) {
 	for _, requested := range r.Header["Access-Control-Request-Headers"] {
 		for name := range strings.SplitSeq(requested, ",") {
 			name = strings.ToLower(strings.TrimSpace(name))
-			if strings.HasPrefix(name, corsParamPrefix) && isHeaderName(name) && len(allowed) < maxCORSParams {
+			if strings.HasPrefix(name, corsParamPrefix) && isHeaderName(name) && !slices.Contains(allowed, name) && len(allowed) <= maxCORSParams {
 				allowed = append(allowed, name)
 			}
 		}

@@ -273,11 +273,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if origin != "" {
 		listed := &cors{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, origin: origin, credentials: h.cookies}
 		listed.setHeaders() // an error of Caddy's goes past the writer
-		w = listed
 		if isPreflight(r) {
 			h.answerPreflight(w, r)
 			return nil
 		}
+		w = listed
 	}
 
 	raw, source, err := findCredential(r, h.sources)
