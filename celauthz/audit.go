@@ -28,7 +28,7 @@ type auditLog struct {
 	logger *zap.Logger
 	// lost is told of every line that is dropped.
 	lost  func()
-	queue chan auditLine
+	queue chan queuedLine
 	// start begins the writing goroutine with the first line, done is closed
 	// when it has ended.
 	start sync.Once
@@ -38,8 +38,8 @@ type auditLog struct {
 	closed bool
 }
 
-// auditLine is a line that a log wants, and what is in it.
-type auditLine struct {
+// queuedLine is a line that a log wants, and what is in it.
+type queuedLine struct {
 	wanted *zapcore.CheckedEntry
 	auditEntry
 }
@@ -63,7 +63,7 @@ func (e *auditEntry) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 func newAuditLog(logger *zap.Logger, lost func()) *auditLog {
 	return &auditLog{
 		logger: logger, lost: lost,
-		queue: make(chan auditLine, auditQueueSize), done: make(chan struct{}),
+		queue: make(chan queuedLine, auditQueueSize), done: make(chan struct{}),
 	}
 }
 
@@ -77,7 +77,7 @@ func (a *auditLog) add(entry func() auditEntry) {
 	if wanted == nil {
 		return
 	}
-	line := auditLine{wanted, entry()}
+	line := queuedLine{wanted, entry()}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	if a.closed {
@@ -100,7 +100,7 @@ func (a *auditLog) run() {
 	}
 }
 
-func (l *auditLine) write() { l.wanted.Write(zap.Inline(&l.auditEntry)) }
+func (l *queuedLine) write() { l.wanted.Write(zap.Inline(&l.auditEntry)) }
 
 // close writes what waits, as long as that takes no more than a moment. What
 // is added later is written at once.

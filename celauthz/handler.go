@@ -112,10 +112,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.now = time.Now
 	h.bodyTimeout = bodyTimeout
 	written := h.asWritten()
-	if err := h.expandPlaceholders(); err != nil {
-		return err
-	}
-	if err := h.checkOptions(); err != nil {
+	if err := h.Compile(); err != nil {
 		return err
 	}
 	if h.MaxBody == 0 {
@@ -123,13 +120,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if h.MaxEvent == 0 {
 		h.MaxEvent = defaultMaxEvent
-	}
-	var err error
-	if h.policy, err = compilePolicy(h.Rules); err != nil {
-		return err
-	}
-	if h.scopes, err = compileScopes(h.Scopes, h.ScopeImplies); err != nil {
-		return err
 	}
 	if len(h.policy.allows) == 0 && len(h.policy.requires) == 0 {
 		h.logger.Warn("there are only deny rules: whatever none of them denies is allowed")
@@ -198,6 +188,23 @@ func (h *Handler) checkOptions() error {
 		return errors.New("max_event must be between 1B and 256MiB")
 	}
 	return nil
+}
+
+// Compile replaces placeholders, checks the options and compiles the rules,
+// which is all that Explain and Replay need. Provision does it.
+func (h *Handler) Compile() error {
+	if err := h.expandPlaceholders(); err != nil {
+		return err
+	}
+	if err := h.checkOptions(); err != nil {
+		return err
+	}
+	var err error
+	if h.policy, err = compilePolicy(h.Rules); err != nil {
+		return err
+	}
+	h.scopes, err = compileScopes(h.Scopes, h.ScopeImplies)
+	return err
 }
 
 // ServeHTTP judges the request and passes it on, or answers it; what the

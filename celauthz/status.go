@@ -1,12 +1,16 @@
 package celauthz
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/go-json-experiment/json"
 
 	"github.com/caddymcp/gateway/internal/app"
+	"github.com/caddymcp/gateway/internal/cfutil"
 )
 
 // Status is a policy as the admin API shows it: as it was written, with
@@ -28,6 +32,35 @@ type policyStatus struct {
 
 // Status implements app.Policy.
 func (p *policyStatus) Status() any { return p.written }
+
+// ExplainJSON implements app.Explainer: it reads an Operation.
+func (p *policyStatus) ExplainJSON(ctx context.Context, text []byte) (any, error) {
+	var o Operation
+	if err := json.Unmarshal(text, &o, json.RejectUnknownMembers(true)); err != nil {
+		return nil, fmt.Errorf("the operation: %w", err)
+	}
+	explanation, err := p.handler.Explain(ctx, &o)
+	if err != nil {
+		return nil, err
+	}
+	p.written.hideValues(explanation)
+	return explanation, nil
+}
+
+// hideValues puts the expressions that have placeholders back as they were
+// written, and takes out what was said about their parts.
+func (s *Status) hideValues(explanation *Explanation) {
+	for _, question := range explanation.Questions {
+		for i := range question.Rules {
+			for k := range question.Rules[i].Expressions {
+				if written := s.Rules[i].MatchExpressions[k]; cfutil.HasPlaceholder(written) {
+					verdict := question.Rules[i].Expressions[k].Verdict
+					question.Rules[i].Expressions[k] = ExpressionVerdict{Expression: written, Verdict: verdict}
+				}
+			}
+		}
+	}
+}
 
 // asWritten copies the options before their placeholders are replaced.
 func (h *Handler) asWritten() Status {
