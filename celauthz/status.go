@@ -33,7 +33,7 @@ type policyStatus struct {
 // Status implements app.Policy.
 func (p *policyStatus) Status() any { return p.written }
 
-// ExplainJSON implements app.Explainer: it reads an Operation.
+// ExplainJSON implements app.Policy: it reads an Operation.
 func (p *policyStatus) ExplainJSON(ctx context.Context, text []byte) (any, error) {
 	var o Operation
 	if err := json.Unmarshal(text, &o, json.RejectUnknownMembers(true)); err != nil {

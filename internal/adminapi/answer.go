@@ -87,11 +87,7 @@ func explain(mcp *app.App, r *http.Request, body []byte) (any, error) {
 	if id := *asked.Policy; id < 0 || id >= len(list) {
 		return nil, failure(http.StatusNotFound, fmt.Errorf("there is no policy %d", id))
 	}
-	explainer, ok := list[*asked.Policy].(app.Explainer)
-	if !ok {
-		return nil, failure(http.StatusNotImplemented, errors.New("this policy cannot explain itself"))
-	}
-	explanation, err := explainer.ExplainJSON(r.Context(), asked.Operation)
+	explanation, err := list[*asked.Policy].ExplainJSON(r.Context(), asked.Operation)
 	if err != nil {
 		return nil, failure(http.StatusBadRequest, err)
 	}

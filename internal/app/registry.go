@@ -88,12 +88,8 @@ type Policy interface {
 	// Status is the policy as it was written, before placeholders were
 	// replaced: something that becomes JSON.
 	Status() any
-}
-
-// Explainer is a Policy that can say what its rules make of an operation.
-type Explainer interface {
-	// ExplainJSON reads an operation and returns what becomes JSON. Its
-	// errors are the caller's.
+	// ExplainJSON reads an operation and says what the rules make of it:
+	// something that becomes JSON. Its errors are the caller's.
 	ExplainJSON(ctx context.Context, operation []byte) (any, error)
 }
 

@@ -228,3 +228,57 @@ func TestAdminRefusals(t *testing.T) {
 	}
 	g.push("POST", "/mcp/explain", "", []byte(`{"policy":7,"operation":{}}`)).expect(t, "no such policy", http.StatusNotFound, "")
 }
+
+// TestAdminExplain: the running rules say what they make of an operation, without the values of placeholders.
+func TestAdminExplain(t *testing.T) {
+	t.Setenv("MCP_SECRET", "s3cret")
+	g := start(t, `http://:PORT {
+	mcp_jwt {
+		issuer https://idp.example.com {
+			jwks file KEYS
+		}
+	}
+	mcp_authorize {
+		deny `+"`jwt.password == \"{env.MCP_SECRET}\" || jwt[\"{env.MCP_SECRET}\"] == 1`"+`
+		allow `+"`jwt.sub == \"alice\" && mcp.tool.arguments.path.startsWith(\"/pub/\")`"+`
+	}
+	mcp_proxy http://UPSTREAM/mcp
+}
+`)
+	ask := func(operation string) answer {
+		t.Helper()
+		return g.push("POST", "/mcp/explain", "application/json", []byte(`{"operation":`+operation+`}`))
+	}
+	var explained struct {
+		Decision, Rule string
+		Questions      []struct {
+			Rules []struct {
+				Name        string
+				Expressions []struct{ Expression, Verdict, Detail string }
+			}
+		}
+	}
+	a := ask(`{"claims":{"sub":"alice","password":"x"},"method":"tools/call","target":"read","arguments":{"path":"/pub/a"}}`)
+	if err := json.Unmarshal([]byte(a.body), &explained); err != nil || a.status != http.StatusOK {
+		t.Fatalf("%d %s %v", a.status, a.body, err)
+	}
+	// a claim that is missing is an error, and an error of a deny denies
+	rule := explained.Questions[0].Rules[0]
+	if explained.Decision != "deny" || explained.Rule != "deny#1" || rule.Name != "deny#1" || rule.Expressions[0].Verdict != "error" {
+		t.Errorf("%s", a.body)
+	}
+	if !strings.Contains(a.body, `{env.MCP_SECRET}`) || strings.Contains(a.body, "s3cret") {
+		t.Errorf("a value of a placeholder is told: %s", a.body)
+	}
+	ask(`{"claims":{"sub":"alice","password":"x","s3cret":2},"method":"tools/call","target":"read","arguments":{"path":"/pub/a"}}`).
+		expect(t, "allowed", http.StatusOK, `"decision":"allow"`)
+	for _, operation := range []string{`{}`, `{"method":"ping","metod":"x"}`, `[]`, `{"method":"ping","method":"ping"}`} {
+		ask(operation).expect(t, operation, http.StatusBadRequest, "")
+	}
+	if requests := g.upstream.take(); len(requests) != 0 {
+		t.Errorf("explaining has reached the server: %v", requests)
+	}
+	if decisions := g.scrape()[`decisions_total{decision="deny",method="tools/call",rule="deny#1"}`]; decisions != "" {
+		t.Errorf("explaining has been counted: %s", decisions)
+	}
+}
