@@ -107,7 +107,7 @@ func TestSpanLinks(t *testing.T) {
 		s.wantPassed(nil, message)
 	}
 	unsampled := remoteSpan(strings.TrimSuffix(clientParent, "01") + "00")
-	if unsampled.IsSampled() || remoteSpan(strings.TrimSuffix(clientParent, "01")+"0b").IsSampled() != true {
+	if unsampled.IsSampled() || !remoteSpan(strings.TrimSuffix(clientParent, "01")+"0b").IsSampled() {
 		t.Error("the flag of sampling is lost")
 	}
 }

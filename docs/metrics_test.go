@@ -84,7 +84,7 @@ func TestLogFields(t *testing.T) {
 // refresh, and no other.
 func TestStates(t *testing.T) {
 	list := blocks(t, "operations.md")
-	sameSet(t, "states", column(list, "state", 0), inSource(t, `State(?:: | = )"([a-z]+)"`, "../jwtauth/status.go"))
+	sameSet(t, "states", column(list, "state", 0), inSource(t, `"(ok|failing|stale|unavailable)"`, "../jwtauth/status.go"))
 	sameSet(t, "results", column(list, "result", 0), inSource(t, `\tRefresh\w+ = "([a-z_]+)"`, "../internal/app/registry.go"))
 	var endpoints []string
 	for _, endpoint := range column(list, "endpoint", 0) {

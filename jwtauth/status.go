@@ -14,25 +14,15 @@ import (
 
 // statusSource is a key source that can tell what keys are in use.
 type statusSource interface {
-	// inUse returns the set, from when on it should have been replaced, and
-	// until when it may be used; zero times where nothing replaces it.
-	inUse() (set *keySet, freshUntil, usableUntil time.Time)
+	// inUse returns the set, and what is known of its times; nil without one.
+	inUse() *remoteSet
 }
 
-func (s staticKeys) inUse() (set *keySet, freshUntil, usableUntil time.Time) {
-	return s.set, time.Time{}, time.Time{}
-}
+func (s staticKeys) inUse() *remoteSet { return &remoteSet{set: s.set} }
 
-func (f *fileKeys) inUse() (set *keySet, freshUntil, usableUntil time.Time) {
-	return f.current.Load(), time.Time{}, time.Time{}
-}
+func (f *fileKeys) inUse() *remoteSet { return &remoteSet{set: f.current.Load()} }
 
-func (r *remoteKeys) inUse() (set *keySet, freshUntil, usableUntil time.Time) {
-	if current := r.current.Load(); current != nil {
-		return current.set, current.freshUntil, current.usableUntil
-	}
-	return nil, time.Time{}, time.Time{}
-}
+func (r *remoteKeys) inUse() *remoteSet { return r.current.Load() }
 
 // issuerStatus tells the admin API about an issuer of a running
 // configuration.
@@ -49,16 +39,8 @@ func (s *issuerStatus) Status() app.IssuerStatus {
 	status.Source, status.Location = s.jwks.place()
 	now := time.Now()
 	if source, ok := s.source.(statusSource); ok {
-		set, freshUntil, usableUntil := source.inUse()
-		if set != nil && (usableUntil.IsZero() || now.Before(usableUntil)) {
-			status.State = "ok"
-			status.Keys = s.policy.keyStatuses(set)
-			if !freshUntil.IsZero() && now.After(freshUntil) {
-				status.State = "stale"
-			}
-		}
-		if set != nil && !usableUntil.IsZero() {
-			status.UsableUntil = &usableUntil
+		if current := source.inUse(); current != nil {
+			s.addKeys(&status, current, now)
 		}
 	}
 	pooled, ok := s.source.(*pooledKeys)
@@ -77,6 +59,20 @@ func (s *issuerStatus) Status() app.IssuerStatus {
 		status.Location = redactURLs(pooled.discovered())
 	}
 	return status
+}
+
+// addKeys adds what there is to tell about the keys in use.
+func (s *issuerStatus) addKeys(status *app.IssuerStatus, current *remoteSet, now time.Time) {
+	if !current.usableUntil.IsZero() {
+		status.UsableUntil = &current.usableUntil
+		if !now.Before(current.usableUntil) {
+			return
+		}
+	}
+	status.State, status.Keys = "ok", s.policy.keyStatuses(current.set)
+	if !current.freshUntil.IsZero() && now.After(current.freshUntil) {
+		status.State = "stale"
+	}
 }
 
 // keyStatuses lists the keys with the algorithms that tokens may use them

@@ -3,6 +3,7 @@ package cfutil
 import (
 	"context"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -92,7 +93,7 @@ func TestLogEntryFields(t *testing.T) {
 // Where no line will be written, none is prepared, and nothing is missing
 // that a request of Caddy has.
 func TestNoAccessLog(t *testing.T) {
-	r := httptest.NewRequest("POST", "/", nil)
+	r := httptest.NewRequest(http.MethodPost, "/", nil)
 	LogEntry{Method: "ping"}.AddTo(r)
 	with := func(server *caddyhttp.Server) func() {
 		ctx := context.WithValue(r.Context(), caddyhttp.ExtraLogFieldsCtxKey, new(caddyhttp.ExtraLogFields))

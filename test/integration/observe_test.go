@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -440,7 +441,7 @@ func TestShadow(t *testing.T) {
 		`list_entries_total{kind="tool",result="hidden"}`:                             "0",
 	})
 	waitFor(t, "the audit log", func() bool { return len(readLogIfAny(t, g.audit)) == 1 })
-	if entry := readLog(t, g.audit)[0]; entry["mcp.shadow"] != true || entry["mcp.decision"] != "deny" {
+	if entry := readLog(t, g.audit)[0]; entry["mcp.decision"] != "deny" || !reflect.DeepEqual(entry["mcp.shadow"], true) {
 		t.Errorf("%v", entry)
 	}
 	warned := slices.ContainsFunc(readLog(t, g.logFile), func(entry map[string]any) bool {
