@@ -254,7 +254,7 @@ func TestMonitoring(t *testing.T) {
 
 	names := map[string]bool{}
 	for _, s := range series {
-		name := s.Get(labels.MetricName)
+		name := s.Get("__name__")
 		if base, _, isHistogram := strings.Cut(name, "_seconds_"); isHistogram {
 			name = base
 		}
@@ -269,7 +269,7 @@ func TestMonitoring(t *testing.T) {
 
 // TestQueriesCanFail: a query that matches nothing does not pass.
 func TestQueriesCanFail(t *testing.T) {
-	series := scrapedSeries{labels.FromStrings(labels.MetricName, "caddy_mcp_jwks_keys", "issuer", "a", "instance", "b")}
+	series := scrapedSeries{labels.FromStrings("__name__", "caddy_mcp_jwks_keys", "issuer", "a", "instance", "b")}
 	for query, want := range map[string]string{
 		`caddy_mcp_jwks_keys`:                                 "",
 		`sum by (issuer) (caddy_mcp_jwks_keys{issuer="a"})`:   "",
