@@ -20,7 +20,7 @@ type contestant struct {
 	group
 	lab         *lab
 	url         string // without the query
-	admin       int
+	adminPort   int
 	headersFile string
 	client      *http.Client
 	session     string
@@ -55,7 +55,7 @@ func (l *lab) start(ctx context.Context, g group, c candidate) (*contestant, err
 		scheme = "https"
 	}
 	started := &contestant{
-		process: p, candidate: c, group: g, lab: l, url: scheme + "://" + loopback(s.port) + "/mcp", admin: s.admin,
+		process: p, candidate: c, group: g, lab: l, url: scheme + "://" + loopback(s.port) + "/mcp", adminPort: s.admin,
 		client: &http.Client{Transport: &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: l.roots}, DisableCompression: true, ForceAttemptHTTP2: g.h2,
 		}},

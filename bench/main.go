@@ -80,6 +80,7 @@ func parseOptions(args []string) (o options, err error) {
 	flags.IntVar(&o.runs, "runs", 7, "runs of each candidate")
 	flags.DurationVar(&o.duration, "duration", 3*time.Second, "of each run, in whole seconds")
 	flags.Float64Var(&o.foreign, "disturbance", 0.1, "cores busy with something else, above which a run is repeated")
+	flags.StringVar(&o.profiles, "profiles", "", "write CPU and allocation profiles of each candidate into this `folder`")
 	flags.BoolVar(&o.goBench, "go", true, "run the Go benchmarks as well")
 	flags.DurationVar(&o.limit, "limit", time.Hour, "give up after this time")
 	if err := flags.Parse(args); err != nil {

@@ -41,12 +41,22 @@ func TestSmoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.progress = t.Output()
+	profiles := t.TempDir()
+	o.profiles = profiles
 	var r results
 	for _, g := range o.selected(groups()) {
 		if g.kind == idle {
 			g.connections = 20
 		}
+		if g.id != idCalls {
+			o.profiles = ""
+		}
 		r.groups = append(r.groups, l.compare(ctx, o.plan, g)...)
+	}
+	for _, name := range []string{"calls-16-everything-on.cpu.pprof", "calls-16-plain-reverse-proxy.allocs.pprof"} {
+		if info, err := os.Stat(filepath.Join(profiles, name)); err != nil || info.Size() == 0 {
+			t.Errorf("no profile %s: %v", name, err)
+		}
 	}
 	if r.goBenchmarks, err = l.runGoBenchmarks(ctx, o.goCount, o.goLength); err != nil {
 		t.Error(err)

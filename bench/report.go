@@ -31,21 +31,40 @@ func report(r results, p plan, versions []string, date time.Time) string {
 			b.WriteString(row(r, one))
 		}
 	}
-	b.WriteString("\n## Open streams\n\nKilobytes for each open stream: live ones, on the heap and the stacks after a garbage collection, and resident ones.\n\n" +
-		"| load | candidate | live, kB | × | resident, kB | × |\n|---|---|---|---|---|---|\n")
+	b.WriteString(openStreamsSection(r))
+	b.WriteString(goBenchmarksSection(r))
+	if footnote(r) {
+		b.WriteString("\n† Something else kept the machine busy in at least one of the runs, and in its repetitions, too.\n")
+	}
+	return b.String()
+}
+
+// openStreamsSection is empty when none were opened.
+func openStreamsSection(r results) string {
+	var rows strings.Builder
 	for _, one := range r.groups {
 		if one.kind == idle {
-			b.WriteString(memoryRow(r, one))
+			rows.WriteString(memoryRow(r, one))
 		}
 	}
+	if rows.Len() == 0 {
+		return ""
+	}
+	return "\n## Open streams\n\nKilobytes for each open stream: live ones, on the heap and the stacks after a garbage collection, " +
+		"and resident ones.\n\n| load | candidate | live, kB | × | resident, kB | × |\n|---|---|---|---|---|---|\n" + rows.String()
+}
+
+// goBenchmarksSection is empty when none have run.
+func goBenchmarksSection(r results) string {
+	if len(r.names) == 0 {
+		return ""
+	}
+	var b strings.Builder
 	b.WriteString("\n## Go benchmarks\n\nMedians. `BenchmarkChain` is `mcp_jwt` and `mcp_authorize` in a row, in front of nothing.\n\n" +
 		"| benchmark | time | bytes | allocations |\n|---|---|---|---|\n")
 	for _, name := range r.names {
 		fmt.Fprintf(&b, "| %s | %s | %s | %.0f |\n", strings.TrimPrefix(name, "Benchmark"),
 			time.Duration(r.time(name)).String(), thousands(int(r.metric(name, "B/op"))), r.metric(name, "allocs/op"))
-	}
-	if footnote(r) {
-		b.WriteString("\n† Something else kept the machine busy in at least one of the runs, and in its repetitions, too.\n")
 	}
 	return b.String()
 }

@@ -15,6 +15,7 @@ type plan struct {
 	warmup   time.Duration // before the first one
 	retries  int           // of a run that was disturbed
 	foreign  float64       // cores busy with something else, above which a run counts as disturbed
+	profiles string        // the folder for profiles, none by default
 	progress io.Writer
 }
 
@@ -44,13 +45,18 @@ func (l *lab) compare(ctx context.Context, p plan, g group) []result {
 		if contestants[i], r.err = l.start(ctx, g, candidate); r.err != nil {
 			continue
 		}
-		if p.warmup > 0 {
+		if p.warmup > 0 && g.kind != idle {
 			_, r.err = contestants[i].observed(ctx, p.warmup)
 		}
 	}
-	for range p.rounds(g) {
+	for round := range p.rounds(g) {
 		for i := range results {
 			r := &results[i]
+			if r.err == nil && g.kind == idle && round > 0 {
+				// one that has had streams open keeps memory for the next ones
+				contestants[i].stop()
+				contestants[i], r.err = l.start(ctx, g, r.candidate)
+			}
 			if r.err != nil {
 				continue
 			}
@@ -59,12 +65,15 @@ func (l *lab) compare(ctx context.Context, p plan, g group) []result {
 				continue
 			}
 			r.runs = append(r.runs, s)
-			r.disturbed = r.disturbed || s.foreign > p.foreign
+			r.disturbed = r.disturbed || p.spoilt(g, s)
 			fmt.Fprintf(p.progress, "%-12s %-50s %9.0f /s %8.1f us CPU %8.0f us p50%s\n",
-				g.id, r.name, s.rate(), s.perCall(), p50(s), mark(s.foreign > p.foreign))
+				g.id, r.name, s.rate(), s.perCall(), p50(s), mark(p.spoilt(g, s)))
 		}
 	}
 	for i := range results {
+		if r := &results[i]; p.profiles != "" && r.err == nil {
+			r.err = contestants[i].profile(ctx, p.profiles, p.duration)
+		}
 		if err := results[i].err; err != nil {
 			fmt.Fprintf(p.progress, "%s: %s: %v\n", g.id, results[i].name, err)
 		}
@@ -72,8 +81,11 @@ func (l *lab) compare(ctx context.Context, p plan, g group) []result {
 	return results
 }
 
-// rounds is the number of runs. Memory does not depend on other load, so a
-// few will do.
+// spoilt reports whether something else kept the machine too busy. Memory does
+// not depend on that.
+func (p plan) spoilt(g group, s sample) bool { return g.kind != idle && s.foreign > p.foreign }
+
+// rounds is the number of runs. Of memory a few will do.
 func (p plan) rounds(g group) int {
 	if g.kind == idle {
 		return min(p.runs, 3)
@@ -92,7 +104,7 @@ func (p plan) measure(ctx context.Context, c *contestant) (best sample, err erro
 		if try == 0 || s.foreign < best.foreign {
 			best = s
 		}
-		if best.foreign <= p.foreign || c.kind == idle {
+		if !p.spoilt(c.group, best) {
 			break
 		}
 	}

@@ -77,17 +77,7 @@ var memoryLines = map[string]*regexp.Regexp{
 // memory has the server collect its garbage, and returns the bytes that live
 // on its heap and stacks, and those that are resident.
 func (c *contestant) memory(ctx context.Context) (alive, rss float64, err error) {
-	url := "http://" + loopback(c.admin) + "/debug/pprof/heap?gc=1&debug=1"
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return 0, 0, err
-	}
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
+	text, err := c.admin(ctx, "heap?gc=1&debug=1")
 	if err != nil {
 		return 0, 0, err
 	}
