@@ -3,6 +3,7 @@
 // Caddy:
 //
 //	http.handlers.mcp_jwt        who may come in          jwtauth
+//	http.handlers.mcp_metadata   where to get a token     jwtauth
 //	http.handlers.mcp_authorize  what they may do         celauthz
 //	http.handlers.mcp_proxy      where it goes            mcpproxy
 //
