@@ -133,7 +133,7 @@ func TestCertificateBoundToken(t *testing.T) {
 
 	bound := server.boundToken(t.Context(), t, g.url(), owner)
 	unbound := server.login(t, "alice", g.url(), "mcp:use").AccessToken
-	refused := caller{token: bound, refusal: "the token is invalid or malformed: "}
+	refused := caller{token: bound, refusal: badType}
 	accepted := caller{token: bound, name: "machine"}
 	check := func(what string, c caller, client *http.Client) {
 		t.Helper()

@@ -166,7 +166,7 @@ const stepUpRules = "allow true" +
 	"\n\t\tscope repo:write `mcp.tool.name in [\"create_repo\", \"delete_repo\"]`"
 
 // TestStepUp calls a tool that needs one more scope. The client asks for it beside what it has, and then the call works.
-// Without a refresh token: the SDK would rather refresh the old token, which never gets more scopes.
+// Without a refresh token: see TestStepUpRefresh.
 func TestStepUp(t *testing.T) {
 	server := startOAuth(t)
 	g := server.startLoginGateway(t, stepUpRules, startDemo(t, "-stateful"))
@@ -185,6 +185,19 @@ func TestStepUp(t *testing.T) {
 	if len(slices.Compact(s.Sessions)) != 1 {
 		t.Errorf("the sessions were %q, want one", s.Sessions)
 	}
+}
+
+// TestStepUpRefresh: with a refresh token, this SDK refreshes the old token instead of asking for more, and gets the
+// same scopes again. It must not go round in circles then, and what it could do before still works.
+func TestStepUpRefresh(t *testing.T) {
+	server := startOAuth(t)
+	g := server.startLoginGateway(t, stepUpRules, startDemo(t))
+	s := runLoginClient(t, newBrowser(t, "alice"), 1, g.url(), "authorization_code refresh_token", "get_me", "delete_repo")
+	if !strings.Contains(s.Failure, "403 after trying upscoping") || s.count("POST "+g.url(), " 403") != 2 {
+		t.Errorf("the client failed with %q after\n%s", s.Failure, strings.Join(s.Requests, "\n"))
+	}
+	callers := map[string]caller{"alice": {token: s.Token, name: "alice"}}
+	wantCallers(t, g.url(), callers)
 }
 
 // TestLoginGo does both with the Go SDK, by the version of the protocol that has no sessions and by the one before.
