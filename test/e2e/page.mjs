@@ -3,10 +3,7 @@
 //     TOKEN=... node page.mjs http://127.0.0.1:9000/ http://127.0.0.1:8080/mcp
 //
 // Prints what the page could see, as JSON.
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { chromium } from 'playwright-core';
+import { withTab } from './chromium.mjs';
 
 const [page, gateway] = process.argv.slice(2);
 
@@ -72,20 +69,8 @@ async function use({ gateway, token }) {
   return seen;
 }
 
-const profile = await mkdtemp(join(tmpdir(), 'e2e-chromium-'));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath: '/usr/bin/chromium',
-  headless: true,
-  args: [
-    '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync',
-  ],
-});
-try {
-  const tab = await browser.newPage();
+const seen = await withTab(async (tab) => {
   await tab.goto(page);
-  console.log(`seen ${JSON.stringify(await tab.evaluate(use, { gateway, token: process.env.TOKEN }))}`);
-} finally {
-  await browser.close();
-  await rm(profile, { recursive: true, force: true, maxRetries: 5 });
-}
+  return await tab.evaluate(use, { gateway, token: process.env.TOKEN });
+});
+console.log(`seen ${JSON.stringify(seen)}`);
