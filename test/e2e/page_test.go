@@ -90,7 +90,7 @@ func TestPage(t *testing.T) {
 		status          int
 		body, challenge string
 	}{
-		"anonymous": {401, "no bearer token found", fmt.Sprintf(`Bearer resource_metadata="%s", scope="mcp:use"`, metadata)},
+		"anonymous": {401, "no bearer token found", fmt.Sprintf(`Bearer resource_metadata=%q, scope="mcp:use"`, metadata)},
 		"metadata":  {200, server.issuer, ""},
 		// the demo server's name
 		"initialize":  {200, `"demo"`, ""},
@@ -98,7 +98,7 @@ func TestPage(t *testing.T) {
 		"call":        {200, greeting, ""},
 		"headers":     {200, greeting, ""},
 		"resume":      {404, "", ""},
-		"refused":     {403, "authorization failed", fmt.Sprintf(`Bearer resource_metadata="%s", error="insufficient_scope", scope="repo:write"`, metadata)},
+		"refused":     {403, "authorization failed", fmt.Sprintf(`Bearer resource_metadata=%q, error="insufficient_scope", scope="repo:write"`, metadata)},
 		"end":         {204, "", ""},
 	} {
 		a := seen[name]
