@@ -164,7 +164,7 @@ func (n *scopeNeed) applies(ctx context.Context, q question, a *activation) bool
 		if !part.applies(q, a.kind) {
 			continue
 		}
-		if v := part.eval(ctx, a); v == isTrue || v == isError {
+		if part.eval(ctx, a).denies() {
 			return true
 		}
 	}
