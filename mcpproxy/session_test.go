@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -292,15 +293,30 @@ func TestBrokenStorage(t *testing.T) {
 
 // TestGuessFlood: A141. Ids that nobody has given are refused one by one, and nothing is kept of them.
 func TestGuessFlood(t *testing.T) {
+	const guesses, mayGrow = 100_000, 1 << 20
 	u := newStateful(t, "session")
 	h := fromCaddyfile(t, "mcp_proxy "+u.address()+" {\nsession_key "+goodKey+"\n}")
 	sealed := begin(t, h, alice)
 	u.take()
-	for i := range 1000 {
-		guess := fmt.Sprintf("%s%06d", sealed[:len(sealed)-6], i)
-		if w := serve(t, h, post("/", message, sessionHeader, guess), alice); w.Code != http.StatusNotFound {
-			t.Fatalf("%s: %d", guess, w.Code)
+	heap := func() int64 {
+		var stats runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&stats)
+		return int64(stats.HeapAlloc)
+	}
+	r, state := reqctx.Ensure(post("/", message))
+	state.Identity = alice
+	before := heap()
+	for i := range guesses {
+		r.Header[sessionHeader] = []string{fmt.Sprintf("%s%06d", sealed[:len(sealed)-6], i)}
+		w := httptest.NewRecorder()
+		if err := h.ServeHTTP(w, r, nil); err != nil || w.Code != http.StatusNotFound {
+			t.Fatalf("guess %d: %d, %v", i, w.Code, err)
 		}
+	}
+	if grown := heap() - before; grown > mayGrow {
+		t.Errorf("%d bytes are kept of %d guesses", grown, guesses)
 	}
 	if requests, _ := u.take(); len(requests) != 0 {
 		t.Errorf("%d guesses reached the upstream", len(requests))

@@ -20,12 +20,17 @@ type gateway struct {
 // startGateway starts the gateway with the directives of one site.
 func startGateway(t *testing.T, site string) *gateway {
 	t.Helper()
-	dir := t.TempDir()
+	return startGatewayWith(t, t.TempDir(), site)
+}
+
+// startGatewayWith is startGateway with a folder for Caddy's storage, which several may share.
+func startGatewayWith(t *testing.T, storage, site string) *gateway {
+	t.Helper()
 	g := &gateway{
-		caddyfile: filepath.Join(dir, "Caddyfile"),
+		caddyfile: filepath.Join(t.TempDir(), "Caddyfile"),
 		port:      freePort(t),
 		admin:     freePort(t),
-		storage:   filepath.Join(dir, "storage"),
+		storage:   storage,
 	}
 	g.write(t, site)
 	g.process = startServing(t, caddyCommand(t, "run", "--config", g.caddyfile))
