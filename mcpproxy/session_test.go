@@ -481,7 +481,7 @@ func TestWriter(t *testing.T) {
 func TestOtherPanics(t *testing.T) {
 	h := fromJSON(t, `{"upstreams":[{"dial":"127.0.0.1:1"}],"session_key":"`+goodKey+`"}`)
 	defer func() {
-		if got := recover(); got != http.ErrAbortHandler {
+		if got, ok := recover().(error); !ok || !errors.Is(got, http.ErrAbortHandler) {
 			t.Errorf("recovered %v", got)
 		}
 	}()

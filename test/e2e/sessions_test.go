@@ -133,12 +133,15 @@ func TestReplicatedSession(t *testing.T) {
 	if slices.Sort(posts); posts[0] != 0 || posts[1] < 3*5 {
 		t.Errorf("the replicas got %d messages of one session, want them all at one", posts)
 	}
-	// the server knows the session by another name than the client
-	id := regexp.MustCompile(`Session initialized with ID: (\S+)`)
-	for i, p := range s.replicas {
-		if match := id.FindStringSubmatch(p.out.String()); match != nil && !strings.Contains(p.out.String(), "Received session termination request for session "+match[1]) {
-			t.Errorf("replica %d has not been told that the session %s is over", i, match[1])
+	// the end of the session, by the name that the server knows it by
+	ended := 0
+	for _, p := range s.replicas {
+		for _, match := range regexp.MustCompile(`Session initialized with ID: (\S+)`).FindAllStringSubmatch(p.out.String(), -1) {
+			ended += strings.Count(p.out.String(), "Received session termination request for session "+match[1])
 		}
+	}
+	if ended != 1 {
+		t.Errorf("the replicas were told of the end of %d sessions, want 1", ended)
 	}
 }
 
@@ -204,7 +207,10 @@ func TestReplicatedSessions(t *testing.T) {
 	}
 	s.replicas[0].stop(t)
 	for _, c := range clients[0] {
-		if got := c.post(t, echo); got.status != http.StatusNotFound || got.body != "session not found" {
+		// as long as a gateway takes a connection of before for alive, the answer is 502: the message may have arrived
+		var got answer
+		if !poll(stopLimit, func() bool { got = c.post(t, echo); return got.status != http.StatusBadGateway }) ||
+			got.status != http.StatusNotFound || got.body != "session not found" {
 			t.Errorf("a session of the replica that died: %+v", got)
 		}
 	}
