@@ -2,18 +2,14 @@ package mcpproxy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
-
-	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
 	"github.com/caddymcp/gateway/internal/reqctx"
@@ -320,186 +316,5 @@ func TestGuessFlood(t *testing.T) {
 	}
 	if requests, _ := u.take(); len(requests) != 0 {
 		t.Errorf("%d guesses reached the upstream", len(requests))
-	}
-}
-
-// TestSessionsAreLazy: a configuration that is only checked touches no storage.
-func TestSessionsAreLazy(t *testing.T) {
-	u := newRecorder(t, httptest.NewServer)
-	m := new(memory)
-	h := fromCaddyfile(t, "mcp_proxy "+u.address())
-	k, err := newSessionKey("", m, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.sessions.key = k
-	serve(t, h, post("/", message), alice)
-	if err := h.Cleanup(); err != nil {
-		t.Error(err)
-	}
-	if len(m.calls) != 0 {
-		t.Errorf("the storage was asked: %q", m.calls)
-	}
-}
-
-// TestSessionConfig: what cannot be used is refused when it loads, and never shown.
-func TestSessionConfig(t *testing.T) {
-	t.Setenv("MCP_TEST_KEY", goodKey)
-	t.Setenv("MCP_TEST_SHORT", "c2VjcmV0")
-	load := func(options string) error {
-		config := `{"upstreams":[{"dial":"127.0.0.1:1"}],` + options + `}`
-		_, err := newContext(t).LoadModuleByID("http.handlers.mcp_proxy", json.RawMessage(config))
-		return err
-	}
-	for _, options := range []string{`"session_key":"{env.MCP_TEST_KEY}"`, `"session_binding":true`, `"session_binding":false`} {
-		if err := load(options); err != nil {
-			t.Errorf("%s: %v", options, err)
-		}
-	}
-	for options, want := range map[string]string{
-		`"session_key":"{env.MCP_TEST_SHORT}"`: "session_key must be at least 32 bytes",
-		`"session_key":"{env.MCP_TEST_NONE}"`:  "session_key: placeholder {env.MCP_TEST_NONE} is empty",
-		`"session_key":"c2VjcmV0"`:             "session_key must be at least 32 bytes",
-	} {
-		if err := load(options); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "c2VjcmV0") {
-			t.Errorf("%s: %v", options, err)
-		}
-	}
-	// what was written stays a placeholder
-	h := fromJSON(t, `{"upstreams":[{"dial":"127.0.0.1:1"}],"session_key":"{env.MCP_TEST_KEY}"}`)
-	if h.SessionKey != "{env.MCP_TEST_KEY}" {
-		t.Error("the key has got into the configuration")
-	}
-}
-
-// TestIdentity: what makes another proxy of it, and what does not.
-func TestIdentity(t *testing.T) {
-	identity := func(config string) string {
-		h := fromJSON(t, `{"upstreams":[{"dial":"127.0.0.1:1"}]`+config+`}`)
-		return h.sessions.proxy
-	}
-	base := identity(``)
-	for what, config := range map[string]string{
-		"load balancing":        `,"load_balancing":{"selection_policy":{"policy":"first"}}`,
-		"health checks":         `,"health_checks":{"passive":{"fail_duration":"1s"}}`,
-		"timeouts":              `,"transport":{"protocol":"http","dial_timeout":"1s"}`,
-		"headers of the answer": `,"headers":{"response":{"set":{"X-A":["b"]}}}`,
-	} {
-		if got := identity(config); got != base {
-			t.Errorf("%s: another proxy: %s, %s", what, got, base)
-		}
-	}
-	seen := map[string]string{base: "nothing"}
-	for what, config := range map[string]string{
-		"path":        `,"rewrite":{"uri":"/mcp"}`,
-		"other path":  `,"rewrite":{"uri":"/other"}`,
-		"TLS":         `,"transport":{"protocol":"http","tls":{}}`,
-		"certificate": `,"transport":{"protocol":"http","tls":{"server_name":"a"}}`,
-		"credential":  `,"headers":{"request":{"set":{"Authorization":["a"]}}}`,
-		"tenant":      `,"headers":{"request":{"set":{"X-Tenant":["a"]}}}`,
-	} {
-		got := identity(config)
-		if other, taken := seen[got]; taken {
-			t.Errorf("%s and %s are the same proxy", what, other)
-		}
-		seen[got] = what
-	}
-}
-
-// TestWriter: no way to send a header gets around the sealing.
-func TestWriter(t *testing.T) {
-	for what, test := range map[string]struct {
-		answer func(w http.ResponseWriter)
-		status int
-		body   string
-	}{
-		"WriteHeader": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusAccepted) }, 202, ""},
-		"Write":       {func(w http.ResponseWriter) { _, _ = io.WriteString(w, "a") }, 200, "a"},
-		"ReadFrom": {func(w http.ResponseWriter) {
-			_, _ = w.(io.ReaderFrom).ReadFrom(strings.NewReader("a"))
-		}, 200, "a"},
-		"Flush":     {func(w http.ResponseWriter) { w.(http.Flusher).Flush() }, 200, ""},
-		"FlushCtrl": {func(w http.ResponseWriter) { _ = http.NewResponseController(w).Flush() }, 200, ""},
-		"twice": {func(w http.ResponseWriter) {
-			w.WriteHeader(http.StatusOK)
-			w.Header().Set(sessionHeader, "raw")
-			w.WriteHeader(http.StatusOK)
-			_, _ = io.WriteString(w, "a")
-		}, 200, "a"},
-		"early hints": {func(w http.ResponseWriter) {
-			w.WriteHeader(http.StatusEarlyHints)
-			w.Header().Set(sessionHeader, "raw")
-			w.WriteHeader(http.StatusNoContent)
-		}, 204, ""},
-		"declared trailer": {func(w http.ResponseWriter) {
-			w.Header().Set("Trailer", sessionHeader)
-			_, _ = io.WriteString(w, "a")
-			w.Header().Add(sessionHeader, "raw")
-		}, 200, "a"},
-		"trailer": {func(w http.ResponseWriter) {
-			_, _ = io.WriteString(w, "a")
-			w.Header().Add(http.TrailerPrefix+sessionHeader, "raw")
-		}, 200, "a"},
-		"nothing": {func(http.ResponseWriter) {}, 200, ""},
-	} {
-		h := fromJSON(t, `{"upstreams":[{"dial":"127.0.0.1:1"}],"session_key":"`+goodKey+`"}`)
-		h.sessions.affinity = nil
-		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			err := h.sessions.serve(w, r, func(w http.ResponseWriter, _ *http.Request) error {
-				w.Header().Set(sessionHeader, "raw")
-				test.answer(w)
-				return nil
-			})
-			if err != nil {
-				t.Error(err)
-			}
-		}))
-		response, err := http.Get(front.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(response.Body)
-		if err != nil || response.StatusCode != test.status || string(body) != test.body {
-			t.Errorf("%s: %d %q, %v", what, response.StatusCode, body, err)
-		}
-		response.Body.Close()
-		front.Close()
-		for _, header := range []http.Header{response.Header, response.Trailer} {
-			for _, id := range header.Values(sessionHeader) {
-				if opened, err := h.sessions.sealer.Load().open(id, "anonymous"); err != nil || opened.id != "raw" {
-					t.Errorf("%s: the client got %q", what, id)
-				}
-			}
-		}
-		if what != "nothing" && len(response.Header.Values(sessionHeader)) != 1 {
-			t.Errorf("%s: the header is %q", what, response.Header.Values(sessionHeader))
-		}
-	}
-}
-
-// TestOtherPanics go on: only the writer's own is stopped.
-func TestOtherPanics(t *testing.T) {
-	h := fromJSON(t, `{"upstreams":[{"dial":"127.0.0.1:1"}],"session_key":"`+goodKey+`"}`)
-	defer func() {
-		if got, ok := recover().(error); !ok || !errors.Is(got, http.ErrAbortHandler) {
-			t.Errorf("recovered %v", got)
-		}
-	}()
-	_ = h.sessions.serve(httptest.NewRecorder(), post("/", message), func(http.ResponseWriter, *http.Request) error {
-		panic(http.ErrAbortHandler)
-	})
-}
-
-// TestErrorsKeepNoID: an error route must not send what the backend had prepared.
-func TestErrorsKeepNoID(t *testing.T) {
-	h := fromJSON(t, `{"upstreams":[{"dial":"127.0.0.1:1"}],"session_key":"`+goodKey+`"}`)
-	w := httptest.NewRecorder()
-	want := errors.New("of the backend")
-	err := h.sessions.serve(w, post("/", message), func(w http.ResponseWriter, _ *http.Request) error {
-		w.Header().Set(sessionHeader, "raw")
-		return want
-	})
-	if !errors.Is(err, want) || w.Header()[sessionHeader] != nil {
-		t.Errorf("%v, %v", err, maps.Collect(maps.All(w.Header())))
 	}
 }
