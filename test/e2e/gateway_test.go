@@ -27,13 +27,23 @@ func startGateway(t *testing.T, site string) *gateway {
 // startGatewayAt starts a gateway whose directives name its URL. The host comes with the scheme.
 func startGatewayAt(t *testing.T, host string, site func(url string) string) *gateway {
 	t.Helper()
-	dir := t.TempDir()
+	return launchGateway(t, t.TempDir(), host, site)
+}
+
+// startGatewayWith is startGateway with a folder for Caddy's storage, which several may share.
+func startGatewayWith(t *testing.T, storage, site string) *gateway {
+	t.Helper()
+	return launchGateway(t, storage, "http://127.0.0.1", func(string) string { return site })
+}
+
+func launchGateway(t *testing.T, storage, host string, site func(url string) string) *gateway {
+	t.Helper()
 	g := &gateway{
-		caddyfile: filepath.Join(dir, "Caddyfile"),
+		caddyfile: filepath.Join(t.TempDir(), "Caddyfile"),
 		host:      host,
 		port:      freePort(t),
 		admin:     freePort(t),
-		storage:   filepath.Join(dir, "storage"),
+		storage:   storage,
 	}
 	g.write(t, site(g.url()))
 	g.process = startServing(t, caddyCommand(t, "run", "--config", g.caddyfile))
