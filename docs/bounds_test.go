@@ -29,7 +29,7 @@ var bounds = map[string][]string{
 	"fetches for unknown `kid`s":       {"jwtauth.fetchCooldown", "jwtauth.maxWaiting", "jwtauth.unknownKeyWait"},
 	"wait for the first keys":          {"jwtauth.firstKeysWait"},
 	"cache of verified tokens":         {"jwtauth.defaultCacheEntries", "jwtauth.maxCacheEntries", "jwtauth.cacheEntrySize"},
-	"request body":                     {"celauthz.defaultMaxBody", "celauthz.maxSize", "celauthz.bodyTimeout"},
+	"request body":                     {"celauthz.defaultMaxBody", "celauthz.maxSize", "internal/slowbody.Timeout"},
 	"nesting of JSON":                  {"internal/mcpwire.MaxDepth"},
 	"batch":                            {"internal/mcpwire.MaxBatch"},
 	"one `subscriptions/listen`":       {"internal/mcpwire.maxSubscriptions"},
@@ -54,7 +54,7 @@ var elsewhere = []string{
 // TestBounds: the table has the values of the code, and every bound is in it.
 func TestBounds(t *testing.T) {
 	values := map[string]constant.Value{}
-	for _, folder := range []string{"jwtauth", "celauthz", "mcpproxy", "internal/mcpwire"} {
+	for _, folder := range []string{"jwtauth", "celauthz", "mcpproxy", "internal/mcpwire", "internal/slowbody"} {
 		for name, value := range constantsOf(t, folder) {
 			values[folder+"."+name] = value
 		}

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/lease"
 	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
@@ -71,6 +72,8 @@ type Handler struct {
 	logger     *zap.Logger
 	// pooled are the key sets to give back.
 	pooled []string
+	// lease ends when a reload has changed the configuration.
+	lease *lease.Lease
 }
 
 // Issuer is one source of tokens, chosen by a token's exact `iss`.
@@ -165,6 +168,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.challenger, err = newChallenger(orDefault(h.Realm, defaultRealm)); err != nil {
 		return err
 	}
+	if h.lease, err = lease.Acquire(ctx, "mcp_jwt", h); err != nil {
+		return err
+	}
 	return h.provisionVerifier(ctx)
 }
 
@@ -208,9 +214,9 @@ func (h *Handler) provisionVerifier(ctx caddy.Context) error {
 	return nil
 }
 
-// Cleanup gives the key sets back to the pool.
+// Cleanup gives the key sets and the lease back to their pools.
 func (h *Handler) Cleanup() error {
-	var failures []error
+	failures := []error{h.lease.Release()}
 	for _, id := range h.pooled {
 		_, err := keyPool.Delete(id)
 		failures = append(failures, err)
@@ -223,6 +229,7 @@ func (h *Handler) Cleanup() error {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	r, state := reqctx.Ensure(r)
 	state.Identity = nil
+	state.Hold(h.lease)
 	cfutil.DropForgedHeaders(r.Header)
 	if !originAllowed(r) {
 		return h.refuseOrigin(w, r)
