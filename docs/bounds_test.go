@@ -36,9 +36,13 @@ var bounds = map[string][]string{
 	"answer with a list, event of SSE": {"celauthz.defaultMaxEvent", "celauthz.maxSize"},
 	"entries of a list":                {"internal/mcpwire.maxListEntries"},
 	"batch in an answer":               {"internal/mcpwire.maxResponseBatch"},
-	"expression":                       {"celauthz.maxExpressionSize"},
-	"one evaluation":                   {"celauthz.costLimit"},
-	"all rules for one question":       {"celauthz.decisionDeadline"},
+	"event on a GET stream":            {"mcpproxy.maxStreamEvent"},
+	"endpoint of a 2024-11-05 server":  {"mcpproxy.maxEndpoint"},
+	"stream beyond its token or its configuration":       {"mcpproxy.endSpread", "mcpproxy.sweepInterval"},
+	"client that does not read a stream which has ended": {"mcpproxy.lastWriteTimeout"},
+	"expression":                 {"celauthz.maxExpressionSize"},
+	"one evaluation":             {"celauthz.costLimit"},
+	"all rules for one question": {"celauthz.decisionDeadline"},
 }
 
 // elsewhere are constants whose names look like bounds, but that bound nothing

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,7 +21,8 @@ var Err = errors.New("the request body took too long")
 type Timer struct {
 	connection *http.ResponseController
 	timer      *time.Timer
-	expired    chan struct{}
+	over       atomic.Bool
+	expired    chan struct{} // closed once what follows from that is done
 }
 
 // Start starts the time of the body of the request that w answers.
@@ -28,6 +30,7 @@ func Start(w http.ResponseWriter, timeout time.Duration) *Timer {
 	t := &Timer{connection: http.NewResponseController(w), expired: make(chan struct{})}
 	t.timer = time.AfterFunc(timeout, func() {
 		defer close(t.expired)
+		t.over.Store(true)
 		// a deadline in the past wakes up the pending read
 		_ = t.connection.SetReadDeadline(time.Unix(1, 0))
 	})
@@ -55,7 +58,7 @@ type Body struct {
 	io.ReadCloser
 	timer *Timer
 	once  sync.Once
-	late  bool
+	whole atomic.Bool
 }
 
 // Limit makes a request fail whose body is not there in time. The caller
@@ -68,19 +71,32 @@ func Limit(w http.ResponseWriter, r *http.Request, timeout time.Duration) *Body 
 
 // Read implements io.Reader. It returns Err once the time is over.
 func (b *Body) Read(p []byte) (int, error) {
+	if b.whole.Load() {
+		// A transport looks once more for the end. The server has closed
+		// the body by then, if the answer was quick, and what it says would
+		// cancel the answer.
+		return 0, io.EOF
+	}
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
 		b.stop(err)
-		if b.late {
+		if b.Late() {
 			err = Err
 		}
 	}
 	return n, err
 }
 
+// Late reports whether the body has not arrived in time. A server takes its
+// failed reading for a client that has gone, and cancels the request.
+func (b *Body) Late() bool { return b != nil && b.timer.over.Load() && !b.whole.Load() }
+
 // End stops the time of a body that nobody reads to its end.
 func (b *Body) End() { b.stop(http.ErrBodyReadAfterClose) }
 
 func (b *Body) stop(err error) {
-	b.once.Do(func() { b.late = b.timer.Stop(err) })
+	if errors.Is(err, io.EOF) {
+		b.whole.Store(true)
+	}
+	b.once.Do(func() { b.timer.Stop(err) })
 }
