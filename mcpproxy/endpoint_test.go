@@ -17,8 +17,6 @@ import (
 	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
-func testKey(context.Context) ([]byte, error) { return []byte("0123456789abcdef0123456789abcdef"), nil }
-
 // legacy is a server of 2024-11-05 that names this endpoint.
 func legacy(t *testing.T, lines string) (*recorder, *Handler) {
 	t.Helper()
@@ -32,7 +30,6 @@ func legacy(t *testing.T, lines string) (*recorder, *Handler) {
 		_, _ = io.WriteString(w, strings.ReplaceAll(lines, "UPSTREAM", u.address()))
 	}
 	h := fromCaddyfile(t, "mcp_proxy http://"+u.address()+"/api/sse")
-	h.endpointKey = testKey
 	return u, h
 }
 
@@ -193,7 +190,6 @@ func TestA140_ForgedEndpoint(t *testing.T) {
 		return base64.RawURLEncoding.EncodeToString(changed)
 	}
 	other := fromCaddyfile(t, "mcp_proxy http://"+u.address()+"/other")
-	other.endpointKey = testKey
 	for _, test := range []struct {
 		what, target string
 		handler      *Handler
@@ -243,6 +239,28 @@ func TestA140_ForgedEndpoint(t *testing.T) {
 	}
 }
 
+// TestEndpointKey: it survives a reload, is not known to anybody, and goes with the last handler.
+func TestEndpointKey(t *testing.T) {
+	u, h := legacy(t, "event: endpoint\ndata: /m\n\n")
+	place := endpointIn(t, serve(t, h, httptest.NewRequest(http.MethodGet, "/sse", http.NoBody), alice).Body.String())
+	reloaded := fromCaddyfile(t, "mcp_proxy http://"+u.address()+"/api/sse {\nflush_interval 1s\n}")
+	for range 2 { // Caddy may clean up what it has cleaned up
+		if err := h.releaseEndpointKey(); err != nil {
+			t.Error(err)
+		}
+	}
+	if w := serve(t, reloaded, post(place, message), alice); w.Code != http.StatusAccepted {
+		t.Errorf("after a reload: %d", w.Code)
+	}
+	if err := reloaded.releaseEndpointKey(); err != nil {
+		t.Error(err)
+	}
+	restarted := fromCaddyfile(t, "mcp_proxy http://"+u.address()+"/api/sse")
+	if w := serve(t, restarted, post(place, message), alice); w.Code != http.StatusNotFound {
+		t.Errorf("with another key: %d", w.Code)
+	}
+}
+
 // TestEndpointReplica: a message must reach the replica that knows its session.
 func TestEndpointReplica(t *testing.T) {
 	u, h := legacy(t, "event: endpoint\ndata: /m\n\n")
@@ -254,7 +272,6 @@ func TestEndpointReplica(t *testing.T) {
 	}{{u.address(), elsewhere.address(), 202}, {elsewhere.address(), u.address(), 502}} {
 		u.take()
 		replicas := fromCaddyfile(t, fmt.Sprintf("mcp_proxy http://%s/api/sse http://%s/api/sse {\nlb_policy first\n}", test.first, test.second))
-		replicas.endpointKey = testKey
 		if w := serve(t, replicas, post(place, message), alice); w.Code != test.status {
 			t.Errorf("%v: %d", test, w.Code)
 		}

@@ -57,6 +57,7 @@ type Handler struct {
 	// endpointKey is the key that endpoints of 2024-11-05 servers are sealed
 	// with. Without one they are not passed on.
 	endpointKey func(context.Context) ([]byte, error)
+	holdsKey    bool
 }
 
 // CaddyModule returns the Caddy module information.
@@ -95,6 +96,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.lease, err = lease.Acquire(ctx, "mcp_proxy", h); err != nil {
 		return err
 	}
+	if err := h.useEndpointKey(); err != nil {
+		return err
+	}
 	if err := h.provisionTransport(ctx); err != nil {
 		return fmt.Errorf("transport: %w", err)
 	}
@@ -114,7 +118,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // that failed as well, and the proxy's own would panic where it was never set
 // up.
 func (h *Handler) Cleanup() error {
-	err := h.lease.Release()
+	err := errors.Join(h.lease.Release(), h.releaseEndpointKey())
 	if !h.provisioned {
 		return err
 	}
