@@ -27,8 +27,6 @@ import (
 // server's behind it, sealed so that it leads nowhere else.
 
 const (
-	// endpointQuery is the query parameter that carries a sealed endpoint.
-	endpointQuery = "mcp_endpoint"
 	// maxEndpoint bounds path and query of a server's endpoint, in bytes.
 	maxEndpoint = 2 << 10
 	// maxStreamEvent bounds one event of a GET stream, in bytes: what is
@@ -64,14 +62,14 @@ func replicaOf(ctx context.Context) string {
 
 // openEndpoint finds out where a POST goes that was sent to a sealed endpoint.
 func (x *exchange) openEndpoint() error {
-	if x.client.Method != http.MethodPost || !strings.Contains(x.client.URL.RawQuery, endpointQuery) {
+	if x.client.Method != http.MethodPost || !strings.Contains(x.client.URL.RawQuery, mcpwire.EndpointQuery) {
 		return nil
 	}
 	values, err := url.ParseQuery(x.client.URL.RawQuery)
 	if err != nil {
 		return errUnknownEndpoint
 	}
-	switch sealed := values[endpointQuery]; len(sealed) {
+	switch sealed := values[mcpwire.EndpointQuery]; len(sealed) {
 	case 0:
 		return nil
 	case 1:
@@ -164,7 +162,7 @@ func (x *exchange) clientEndpoint(r *http.Request, data string) (string, error) 
 	if !strings.HasPrefix(escaped, "/") || strings.HasPrefix(escaped, "//") {
 		return "", errForeignEndpoint // it would name a host
 	}
-	return escaped + "?" + endpointQuery + "=" + sealed, nil
+	return escaped + "?" + mcpwire.EndpointQuery + "=" + sealed, nil
 }
 
 // seal makes of an endpoint what only its principal can use, on this proxy.
@@ -216,7 +214,7 @@ func (x *exchange) mac(e endpoint) ([]byte, error) {
 		return nil, errNoEndpointKey
 	}
 	mac := hmac.New(sha256.New, key)
-	for _, field := range []string{endpointQuery, x.handler.path(), x.identity().Principal(), e.replica, e.target} {
+	for _, field := range []string{mcpwire.EndpointQuery, x.handler.path(), x.identity().Principal(), e.replica, e.target} {
 		_, _ = mac.Write(binary.AppendUvarint(nil, uint64(len(field))))
 		_, _ = io.WriteString(mac, field)
 	}

@@ -147,7 +147,7 @@ func replaceAnswer(r *http.Request, replaced *http.Response, status int, content
 }
 
 // endingBody is a stream that ends as if the upstream had ended it, when it
-// was ended here.
+// was ended here. That its client has left is no failure, either.
 type endingBody struct {
 	io.ReadCloser
 	request *http.Request
@@ -156,7 +156,7 @@ type endingBody struct {
 // Read implements io.Reader.
 func (b *endingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) && endedByUs(b.request.Context()) {
+	if err != nil && b.request.Context().Err() != nil {
 		err = io.EOF
 	}
 	return n, err
