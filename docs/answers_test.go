@@ -371,7 +371,7 @@ func TestProxyAnswers(t *testing.T) {
 	const elsewhere = 3
 	seen := rows[:0:0]
 	for _, r := range rows {
-		if !strings.Contains("408 503", r.status) {
+		if r.status != "408" && r.status != "503" {
 			seen = append(seen, r)
 		}
 	}

@@ -53,6 +53,7 @@ var elsewhere = []string{
 	"internal/mcpwire.maxKeptEvent",     // a buffer that is kept
 	"jwtauth.maxNumericDate",            // the year 9999
 	"mcpproxy.idleConnsPerHost",         // in docs/mcp_proxy.md
+	"mcpproxy.maxReplica",               // addresses come from the configuration
 }
 
 // TestBounds: the table has the values of the code, and every bound is in it.

@@ -29,6 +29,8 @@ import (
 const (
 	// maxEndpoint bounds path and query of a server's endpoint, in bytes.
 	maxEndpoint = 2 << 10
+	// maxReplica bounds the dial address of an upstream, in bytes.
+	maxReplica = 1 << 10
 	// maxStreamEvent bounds one event of a GET stream, in bytes: what is
 	// held until it is clear that it is no endpoint.
 	maxStreamEvent = 16 << 20
@@ -150,6 +152,9 @@ func (x *exchange) clientEndpoint(r *http.Request, data string) (string, error) 
 	if chosen, ok := reverseproxy.GetDialInfo(r.Context()); ok {
 		e.replica = chosen.Upstream.Dial
 	}
+	if len(e.replica) > maxReplica {
+		return "", errForeignEndpoint
+	}
 	sealed, err := x.seal(e)
 	if err != nil {
 		return "", err
@@ -177,7 +182,7 @@ func (x *exchange) seal(e endpoint) (string, error) {
 }
 
 func (x *exchange) unseal(text string) (*endpoint, error) {
-	if len(text) > 2*maxEndpoint {
+	if len(text) > 2*(maxEndpoint+maxReplica) {
 		return nil, errUnknownEndpoint
 	}
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
@@ -186,7 +191,7 @@ func (x *exchange) unseal(text string) (*endpoint, error) {
 	}
 	mac, payload := sealed[:sha256.Size], sealed[sha256.Size:]
 	length, n := binary.Uvarint(payload)
-	if n <= 0 || length > uint64(len(payload)-n) {
+	if n <= 0 || length > maxReplica || int(length) > len(payload)-n {
 		return nil, errUnknownEndpoint
 	}
 	payload = payload[n:]

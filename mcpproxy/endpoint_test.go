@@ -215,7 +215,7 @@ func TestA140_ForgedEndpoint(t *testing.T) {
 		{"padded", "/sse?mcp_endpoint=" + sealed + "=", h, alice, 404},
 		{"a path", "/sse?mcp_endpoint=/m", h, alice, 404},
 		{"twice", place + "&mcp_endpoint=" + sealed, h, alice, 404},
-		{"too long", "/sse?mcp_endpoint=" + strings.Repeat("A", 3*maxEndpoint), h, alice, 404},
+		{"too long", "/sse?mcp_endpoint=" + strings.Repeat("A", 3*(maxEndpoint+maxReplica)), h, alice, 404},
 		{"a query that cannot be read", place + "&x=%zz", h, alice, 404},
 	} {
 		u.take()
@@ -232,10 +232,8 @@ func TestA140_ForgedEndpoint(t *testing.T) {
 	u.take()
 	serve(t, h, httptest.NewRequest(http.MethodGet, "/sse?mcp_endpoint=x", http.NoBody), alice)
 	serve(t, h, post("/sse?not_mcp_endpoint=x", message), alice)
-	for _, r := range []int{0, 1} {
-		if requests, _ := u.take(); r == 0 && len(requests) != 2 {
-			t.Errorf("%d requests", len(requests))
-		}
+	if requests, _ := u.take(); len(requests) != 2 {
+		t.Errorf("%d requests", len(requests))
 	}
 }
 
@@ -340,8 +338,9 @@ func TestUnreadableEvents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer response.Body.Close()
-		if body, err := readAll(t, response); body != "" || err == nil {
+		body, err := readAll(t, response)
+		response.Body.Close()
+		if body != "" || err == nil {
 			t.Errorf("%s: %d bytes, %v", what, len(body), err)
 		}
 	}

@@ -72,13 +72,14 @@ func (d *deadlined) SetWriteDeadline(deadline time.Time) error {
 
 // bubble runs a test of streams in a time of its own. What it leaves open is removed at its end; a goroutine that is
 // left then is a deadlock, which fails the test.
-func bubble(t *testing.T, test func(s *streams, open func(expires time.Time, leases ...reqctx.Lease) (context.Context, *deadlined))) {
+func bubble(t *testing.T, test func(exiting *atomic.Bool, open func(expires time.Time, leases ...reqctx.Lease) (context.Context, *deadlined))) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := newStreams(zap.NewNop())
-		s.exiting = func() bool { return false }
+		exiting := new(atomic.Bool)
+		s.exiting = exiting.Load
 		var closing []func()
-		test(s, func(expires time.Time, leases ...reqctx.Lease) (context.Context, *deadlined) {
+		test(exiting, func(expires time.Time, leases ...reqctx.Lease) (context.Context, *deadlined) {
 			ctx, end := context.WithCancelCause(t.Context())
 			client := &deadlined{ResponseWriter: httptest.NewRecorder()}
 			one := &stream{end: end, client: client, leases: leases}
@@ -101,7 +102,7 @@ func isOpen(ctx context.Context) bool {
 
 // TestA73_TokenExpires: a stream ends soon after its token, and not before.
 func TestA73_TokenExpires(t *testing.T) {
-	bubble(t, func(_ *streams, open func(time.Time, ...reqctx.Lease) (context.Context, *deadlined)) {
+	bubble(t, func(_ *atomic.Bool, open func(time.Time, ...reqctx.Lease) (context.Context, *deadlined)) {
 		ctx, client := open(time.Now().Add(time.Hour))
 		forever, _ := open(time.Time{})
 		time.Sleep(time.Hour - time.Second)
@@ -124,7 +125,7 @@ func TestA73_TokenExpires(t *testing.T) {
 
 // TestTokenWithinLeeway: what was let in gets its time, or clients would come back at once, again and again.
 func TestTokenWithinLeeway(t *testing.T) {
-	bubble(t, func(_ *streams, open func(time.Time, ...reqctx.Lease) (context.Context, *deadlined)) {
+	bubble(t, func(_ *atomic.Bool, open func(time.Time, ...reqctx.Lease) (context.Context, *deadlined)) {
 		began, lived := time.Now(), time.Duration(0)
 		const clients = 50
 		for range clients {
@@ -142,7 +143,7 @@ func TestTokenWithinLeeway(t *testing.T) {
 // TestA144_ConfigurationChanges: streams survive a reload that changes nothing of theirs, and end within the bound after
 // one that does, not all at once.
 func TestA144_ConfigurationChanges(t *testing.T) {
-	bubble(t, func(_ *streams, open func(time.Time, ...reqctx.Lease) (context.Context, *deadlined)) {
+	bubble(t, func(_ *atomic.Bool, open func(time.Time, ...reqctx.Lease) (context.Context, *deadlined)) {
 		issuers, rules, otherRules := new(switchable), new(switchable), new(switchable)
 		var narrowed, others []context.Context
 		for range 100 {
@@ -183,7 +184,7 @@ func TestA144_ConfigurationChanges(t *testing.T) {
 
 // TestExpiryStaysFirst: a reload does not make a stream outlive its token.
 func TestExpiryStaysFirst(t *testing.T) {
-	bubble(t, func(_ *streams, open func(time.Time, ...reqctx.Lease) (context.Context, *deadlined)) {
+	bubble(t, func(_ *atomic.Bool, open func(time.Time, ...reqctx.Lease) (context.Context, *deadlined)) {
 		for range 50 {
 			rules := new(switchable)
 			ctx, _ := open(time.Now(), rules)
@@ -199,13 +200,9 @@ func TestExpiryStaysFirst(t *testing.T) {
 
 // TestExiting: Caddy does not wait for streams.
 func TestExiting(t *testing.T) {
-	bubble(t, func(s *streams, open func(time.Time, ...reqctx.Lease) (context.Context, *deadlined)) {
+	bubble(t, func(exiting *atomic.Bool, open func(time.Time, ...reqctx.Lease) (context.Context, *deadlined)) {
 		ctx, _ := open(time.Now().Add(time.Hour))
 		time.Sleep(time.Minute)
-		var exiting atomic.Bool
-		s.mu.Lock()
-		s.exiting = exiting.Load
-		s.mu.Unlock()
 		exiting.Store(true)
 		time.Sleep(sweepInterval)
 		if isOpen(ctx) || !errors.Is(context.Cause(ctx), errExiting) {
@@ -231,8 +228,10 @@ func TestDeadlineIsTakenBack(t *testing.T) {
 				t.Errorf("ended %t: deadlines %v", ended, client.deadlines)
 			}
 		}
-		synctest.Wait()
 		time.Sleep(2 * sweepInterval)
+		synctest.Wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		if s.sweeping {
 			t.Error("the goroutine goes on without any stream")
 		}

@@ -155,7 +155,7 @@ func TestAcquire(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Release()
+		t.Cleanup(func() { _ = l.Release() })
 		leases = append(leases, l)
 	}
 	if leases[0].term != leases[1].term || leases[0].term == leases[2].term || leases[0].term == leases[3].term {
