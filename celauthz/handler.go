@@ -16,8 +16,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/lease"
 	"github.com/caddymcp/gateway/internal/mcpwire"
 	"github.com/caddymcp/gateway/internal/reqctx"
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 func init() {
@@ -83,6 +85,8 @@ type Handler struct {
 	logger      *zap.Logger
 	now         func() time.Time
 	bodyTimeout time.Duration
+	// lease ends when a reload has changed the configuration.
+	lease *lease.Lease
 }
 
 // Ways to answer a denied target.
@@ -103,7 +107,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	h.now = time.Now
-	h.bodyTimeout = bodyTimeout
+	h.bodyTimeout = slowbody.Timeout
 	if err := h.Compile(); err != nil {
 		return err
 	}
@@ -116,8 +120,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if len(h.policy.allows.list) == 0 && len(h.policy.requires.list) == 0 {
 		h.logger.Warn("there are only deny rules: whatever none of them denies is allowed")
 	}
-	return nil
+	var err error
+	h.lease, err = lease.Acquire(ctx, "mcp_authorize", h)
+	return err
 }
+
+// Cleanup gives the lease back.
+func (h *Handler) Cleanup() error { return h.lease.Release() }
 
 func (h *Handler) expandPlaceholders() error {
 	for _, rule := range h.Rules {
@@ -179,6 +188,7 @@ func (h *Handler) Compile() error {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	r, state := reqctx.Ensure(r)
 	state.Message = nil
+	state.Hold(h.lease)
 	in, refused := h.read(w, r)
 	if refused != nil {
 		return refused.write(w, r)
@@ -275,5 +285,6 @@ func protocolVersion(r *http.Request, m *mcpwire.Message) string {
 var (
 	_ caddy.Module                = (*Handler)(nil)
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )
