@@ -48,6 +48,9 @@ var bounds = map[string][]string{
 	"endpoint of a 2024-11-05 server":                    {"mcpproxy.maxEndpoint"},
 	"stream beyond its token or its configuration":       {"mcpproxy.endSpread", "mcpproxy.sweepInterval"},
 	"client that does not read a stream which has ended": {"mcpproxy.lastWriteTimeout"},
+	"text of a client in a log line or a span":           {"internal/cfutil.maxLoggedText"},
+	"audit log":                                          {"celauthz.auditQueueSize", "celauthz.auditDrainTimeout"},
+	"request to `/mcp/` of the admin API":                {"internal/adminapi.maxRequest"},
 }
 
 // elsewhere are constants whose names look like bounds, but that bound nothing
@@ -64,7 +67,7 @@ var elsewhere = []string{
 // TestBounds: the table has the values of the code, and every bound is in it.
 func TestBounds(t *testing.T) {
 	values := map[string]constant.Value{}
-	for _, folder := range []string{"jwtauth", "celauthz", "mcpproxy", "internal/mcpwire", "internal/slowbody"} {
+	for _, folder := range []string{"jwtauth", "celauthz", "mcpproxy", "internal/mcpwire", "internal/slowbody", "internal/cfutil", "internal/adminapi"} {
 		for name, value := range constantsOf(t, folder) {
 			values[folder+"."+name] = value
 		}

@@ -267,6 +267,8 @@ func (h *Handler) Cleanup() error {
 
 // ServeHTTP authenticates the request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	watch := h.verifier.metrics.watch()
+	defer watch.Stop()
 	r, state := reqctx.Ensure(r)
 	state.Identity = nil
 	state.Hold(h.lease)
@@ -311,6 +313,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 	}
 	setPlaceholders(r, state.Identity, h.UserClaim)
+	watch.Stop()
 	return next.ServeHTTP(w, r)
 }
 
@@ -327,15 +330,17 @@ func (h *Handler) passesAnonymously(failure error) bool {
 	}
 }
 
-// login is how the handlers behind refuse an anonymous request.
+// login is how the handlers behind refuse an anonymous request. They have
+// said in the log why.
 func (h *Handler) login(w http.ResponseWriter, r *http.Request) error {
-	return h.refuse(w, r, ErrNoCredential)
+	return h.write(w, r, h.challenger.answerTo(ErrNoCredential))
 }
 
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, failure error) error {
 	if c := h.logger.Check(zap.DebugLevel, "request refused"); c != nil {
 		c.Write(zap.String("reason", failure.Error()))
 	}
+	cfutil.LogEntry{Decision: cfutil.Deny, Reason: resultOf(failure)}.AddTo(r)
 	return h.write(w, r, h.challenger.answerTo(failure))
 }
 
@@ -355,6 +360,7 @@ func (*Handler) write(w http.ResponseWriter, r *http.Request, a answer) error {
 }
 
 func (h *Handler) refuseOrigin(w http.ResponseWriter, r *http.Request) error {
+	cfutil.LogEntry{Decision: cfutil.Deny, Reason: "origin_not_allowed"}.AddTo(r)
 	return cfutil.Refuse(w, r, http.StatusForbidden, "origin not allowed")
 }
 

@@ -14,10 +14,12 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
 	"github.com/caddymcp/gateway/internal/lease"
+	"github.com/caddymcp/gateway/internal/promutil"
 	"github.com/caddymcp/gateway/internal/reqctx"
 	"github.com/caddymcp/gateway/internal/slowbody"
 )
@@ -58,6 +60,8 @@ type Handler struct {
 	identity string
 	// sessions is nil where they are not bound.
 	sessions *sessions
+	// duration is of the time before the proxy takes over.
+	duration prometheus.Observer
 	// provisioned: the proxy has been set up, as far as that went.
 	provisioned bool
 	// keepAuthorization: the configuration makes something of the client's
@@ -112,6 +116,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if err := h.provisionTransport(ctx); err != nil {
 		return fmt.Errorf("transport: %w", err)
+	}
+	if h.duration, err = promutil.HandlerDuration(ctx.GetMetricsRegistry(), "mcp_proxy"); err != nil {
+		return err
 	}
 	h.provisioned = true
 	err = h.Handler.Provision(ctx)
@@ -208,6 +215,8 @@ func hasName[V any](headers map[string]V, name string) bool {
 
 // ServeHTTP proxies the request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	watch := promutil.StartWatch(h.duration)
+	defer watch.Stop()
 	var identity *reqctx.Identity
 	state := reqctx.From(r.Context())
 	if state != nil {
@@ -215,7 +224,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if identity == nil && !h.Public {
 		h.logger.Error("request refused: no mcp_jwt has judged it; put one in front of mcp_proxy, or write public",
-			zap.String("uri", r.URL.Path))
+			zap.String("uri", cfutil.LogText(r.URL.Path)))
+		cfutil.LogEntry{Decision: cfutil.Deny, Reason: "no_mcp_jwt"}.AddTo(r)
 		return cfutil.Refuse(w, r, http.StatusForbidden, "authorization failed")
 	}
 	if identity == nil {
@@ -226,6 +236,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if (identity == nil || !identity.ForwardCredential) && !h.keepAuthorization {
 		r.Header.Del(authorization)
 	}
+	watch.Stop()
 	return h.sessions.serve(w, r, func(w http.ResponseWriter, r *http.Request) error {
 		return h.proxy(w, r, next, state)
 	})
