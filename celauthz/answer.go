@@ -3,6 +3,7 @@ package celauthz
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/go-json-experiment/json/jsontext"
@@ -51,7 +52,13 @@ func (f *refusal) write(w http.ResponseWriter, r *http.Request) error {
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
 	header.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(f.status)
+	status := f.status
+	if status == http.StatusOK && strings.Contains(r.URL.RawQuery, mcpwire.EndpointQuery+"=") {
+		// a client of 2024-11-05 waits on its stream for the answer, and
+		// sees nothing but the status of this one
+		status = http.StatusNotFound
+	}
+	w.WriteHeader(status)
 	// nothing can be done about a client that has gone
 	_, _ = w.Write(f.rpc)
 	return nil

@@ -16,9 +16,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/lease"
 	"github.com/caddymcp/gateway/internal/mcpwire"
 	"github.com/caddymcp/gateway/internal/promutil"
 	"github.com/caddymcp/gateway/internal/reqctx"
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 func init() {
@@ -90,6 +92,8 @@ type Handler struct {
 	metrics     *metrics
 	now         func() time.Time
 	bodyTimeout time.Duration
+	// lease ends when a reload has changed the configuration.
+	lease *lease.Lease
 }
 
 // Ways to answer a denied target.
@@ -110,7 +114,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	h.now = time.Now
-	h.bodyTimeout = bodyTimeout
+	h.bodyTimeout = slowbody.Timeout
 	written := h.asWritten()
 	if err := h.Compile(); err != nil {
 		return err
@@ -121,7 +125,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.MaxEvent == 0 {
 		h.MaxEvent = defaultMaxEvent
 	}
-	if len(h.policy.allows) == 0 && len(h.policy.requires) == 0 {
+	if len(h.policy.allows.list) == 0 && len(h.policy.requires.list) == 0 {
 		h.logger.Warn("there are only deny rules: whatever none of them denies is allowed")
 	}
 	if h.Shadow {
@@ -130,7 +134,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.provisionObservers(ctx); err != nil {
 		return err
 	}
-	return h.showPolicy(ctx, written)
+	if err := h.showPolicy(ctx, written); err != nil {
+		return err
+	}
+	var err error
+	h.lease, err = lease.Acquire(ctx, "mcp_authorize", h)
+	return err
 }
 
 // provisionObservers sets up what tells about decisions.
@@ -146,10 +155,10 @@ func (h *Handler) provisionObservers(ctx caddy.Context) error {
 	return nil
 }
 
-// Cleanup writes the last lines of the audit log.
+// Cleanup writes the last lines of the audit log, and gives the lease back.
 func (h *Handler) Cleanup() error {
 	h.audit.close()
-	return nil
+	return h.lease.Release()
 }
 
 func (h *Handler) expandPlaceholders() error {
@@ -214,6 +223,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	defer watch.Stop()
 	r, state := reqctx.Ensure(r)
 	state.Message = nil
+	state.Hold(h.lease)
 	if h.Shadow {
 		return h.serveShadow(w, r, next, state, &watch)
 	}
@@ -293,7 +303,7 @@ func (h *Handler) caller(r *http.Request, state *reqctx.State, in *incoming) *ca
 		scopePolicy: h.scopes,
 	}
 	if state.Identity != nil {
-		who.claims = state.Identity.Claims
+		who.claims, who.identity = state.Identity.Claims, state.Identity
 	}
 	host, port, err := net.SplitHostPort(r.RemoteAddr)
 	if err == nil {

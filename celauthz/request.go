@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
 	"github.com/caddymcp/gateway/internal/promutil"
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 // incoming is what a request carries.
@@ -94,7 +95,7 @@ func bodyRefusal(err error) *refusal {
 	switch {
 	case errors.Is(err, errBodyTooLarge):
 		return &refusal{status: http.StatusRequestEntityTooLarge, text: err.Error()}
-	case errors.Is(err, errBodySlow):
+	case errors.Is(err, slowbody.Err):
 		return &refusal{status: http.StatusRequestTimeout, text: err.Error()}
 	}
 	var failure caddyhttp.HandlerError
@@ -107,7 +108,7 @@ func bodyRefusal(err error) *refusal {
 	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		return &refusal{status: http.StatusRequestTimeout, text: errBodySlow.Error()}
+		return &refusal{status: http.StatusRequestTimeout, text: slowbody.Err.Error()}
 	}
 	return &refusal{status: http.StatusBadRequest, text: "the request body could not be read"}
 }

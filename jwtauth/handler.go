@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/lease"
 	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
@@ -87,6 +88,8 @@ type Handler struct {
 	logger  *zap.Logger
 	// pooled are the key sets to give back.
 	pooled []string
+	// lease ends when a reload has changed the configuration.
+	lease *lease.Lease
 }
 
 // Issuer is one source of tokens, chosen by a token's exact `iss`.
@@ -181,6 +184,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.provisionResource(); err != nil {
 		return err
 	}
+	var err error
+	if h.lease, err = lease.Acquire(ctx, "mcp_jwt", h); err != nil {
+		return err
+	}
 	return h.provisionVerifier(ctx)
 }
 
@@ -247,9 +254,9 @@ func (h *Handler) provisionVerifier(ctx caddy.Context) error {
 	return nil
 }
 
-// Cleanup gives the key sets back to the pool.
+// Cleanup gives the key sets and the lease back to their pools.
 func (h *Handler) Cleanup() error {
-	var failures []error
+	failures := []error{h.lease.Release()}
 	for _, id := range h.pooled {
 		_, err := keyPool.Delete(id)
 		failures = append(failures, err)
@@ -264,6 +271,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	defer watch.Stop()
 	r, state := reqctx.Ensure(r)
 	state.Identity = nil
+	state.Hold(h.lease)
 	cfutil.DropForgedHeaders(r.Header)
 	if len(h.origins.listed) > 0 {
 		addVary(w.Header(), "Origin")

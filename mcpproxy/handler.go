@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -17,8 +18,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/lease"
 	"github.com/caddymcp/gateway/internal/promutil"
 	"github.com/caddymcp/gateway/internal/reqctx"
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 func init() {
@@ -40,7 +43,23 @@ type Handler struct {
 	// refused with 403: a forgotten handler must not open a server.
 	Public bool `json:"public,omitempty"`
 
+	// Binds each session to who began it (issuer, subject and client of the
+	// token) and to the replica that has it, by sealing the server's
+	// Mcp-Session-Id. Default: true. If false, ids pass as they are.
+	SessionBinding *bool `json:"session_binding,omitempty"`
+
+	// What session ids are sealed with: at least 32 random bytes in base64,
+	// the same on all instances. Placeholders {env.*} and {file.*} are
+	// replaced. Default: made once, and kept in Caddy's storage.
+	SessionKey string `json:"session_key,omitempty"`
+
 	logger *zap.Logger
+	// key is what every key of this proxy comes from.
+	key *sessionKey
+	// identity tells this proxy from others in all that is sealed.
+	identity string
+	// sessions is nil where they are not bound.
+	sessions *sessions
 	// duration is of the time before the proxy takes over.
 	duration prometheus.Observer
 	// provisioned: the proxy has been set up, as far as that went.
@@ -48,6 +67,12 @@ type Handler struct {
 	// keepAuthorization: the configuration makes something of the client's
 	// Authorization header itself.
 	keepAuthorization bool
+	// passesAuthorization: what the client sent is part of that.
+	passesAuthorization bool
+
+	streams     *streams
+	lease       *lease.Lease
+	bodyTimeout time.Duration
 }
 
 // CaddyModule returns the Caddy module information.
@@ -78,17 +103,26 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.FlushInterval == 0 {
 		h.FlushInterval = -1
 	}
-	transport, err := withConnectionReuse(h.TransportRaw)
-	if err != nil {
+	h.keepAuthorization = h.setsAuthorization()
+	h.passesAuthorization = h.keepAuthorization && h.usesAuthorization()
+	h.streams = newStreams(h.logger)
+	h.bodyTimeout = slowbody.Timeout
+	var err error
+	if h.lease, err = lease.Acquire(ctx, "mcp_proxy", h); err != nil {
+		return err
+	}
+	if err := h.provisionSessions(ctx); err != nil {
+		return err
+	}
+	if err := h.provisionTransport(ctx); err != nil {
 		return fmt.Errorf("transport: %w", err)
 	}
-	h.TransportRaw = transport
-	h.keepAuthorization = h.setsAuthorization()
 	if h.duration, err = promutil.HandlerDuration(ctx.GetMetricsRegistry(), "mcp_proxy"); err != nil {
 		return err
 	}
 	h.provisioned = true
 	err = h.Handler.Provision(ctx)
+	h.bindReplicas()
 	if err != nil {
 		// Cleanup follows, and must not count down the hosts of the running
 		// configuration
@@ -103,10 +137,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // that failed as well, and the proxy's own would panic where it was never set
 // up.
 func (h *Handler) Cleanup() error {
+	err := h.lease.Release()
 	if !h.provisioned {
-		return nil
+		return err
 	}
-	return h.Handler.Cleanup()
+	return errors.Join(err, h.Handler.Cleanup())
 }
 
 // withConnectionReuse keeps more idle connections than Caddy's default, if
@@ -151,6 +186,22 @@ func (h *Handler) setsAuthorization() bool {
 	return hasName(ops.Add, authorization) || hasName(ops.Set, authorization) || hasName(ops.Replace, authorization)
 }
 
+// usesAuthorization reports whether header_up makes the Authorization header
+// out of the client's.
+func (h *Handler) usesAuthorization() bool {
+	ops := h.Headers.Request
+	if hasName(ops.Add, authorization) || hasName(ops.Replace, authorization) {
+		return true
+	}
+	for name, values := range ops.Set {
+		if strings.EqualFold(name, authorization) &&
+			strings.Contains(strings.ToLower(strings.Join(values, ",")), "{http.request.header.authorization}") {
+			return true
+		}
+	}
+	return false
+}
+
 const authorization = "Authorization"
 
 func hasName[V any](headers map[string]V, name string) bool {
@@ -167,7 +218,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	watch := promutil.StartWatch(h.duration)
 	defer watch.Stop()
 	var identity *reqctx.Identity
-	if state := reqctx.From(r.Context()); state != nil {
+	state := reqctx.From(r.Context())
+	if state != nil {
 		identity = state.Identity
 	}
 	if identity == nil && !h.Public {
@@ -185,7 +237,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		r.Header.Del(authorization)
 	}
 	watch.Stop()
-	return h.Handler.ServeHTTP(w, r, next)
+	return h.sessions.serve(w, r, func(w http.ResponseWriter, r *http.Request) error {
+		return h.proxy(w, r, next, state)
+	})
 }
 
 // Interface guards

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
@@ -34,6 +35,20 @@ type Identity struct {
 	// StepUp answers 403 with a challenge that names all scopes an operation
 	// needs (RFC 6750 section 3.1); nil for an anonymous request.
 	StepUp func(w http.ResponseWriter, r *http.Request, scopes []string) error
+
+	derived atomic.Pointer[any]
+}
+
+// Derived returns what is made of the claims once, for all requests with
+// this token. There is one maker, and its results are interchangeable: two
+// requests at a time may each make one.
+func (i *Identity) Derived(from func(claims map[string]any) any) any {
+	if known := i.derived.Load(); known != nil {
+		return *known
+	}
+	made := from(i.Claims)
+	i.derived.Store(&made)
+	return made
 }
 
 // clientClaims are the names by which issuers call the OAuth client that got
@@ -74,6 +89,31 @@ type State struct {
 	// Message is nil when no mcp_authorize has read the body, and for
 	// requests without one.
 	Message *mcpwire.Message
+
+	leases []Lease
+	// room for the leases of the usual handlers, so that they cost no
+	// allocation
+	room [3]Lease
+}
+
+// Lease tells whether what judged a request is still in the configuration.
+type Lease interface{ Ended() bool }
+
+// Hold notes that a handler with this lease has judged the request: what it
+// let through must not live on for long once the lease has ended.
+func (s *State) Hold(l Lease) {
+	if s.leases == nil {
+		s.leases = s.room[:0]
+	}
+	s.leases = append(s.leases, l)
+}
+
+// Leases are those of the handlers that have judged the request.
+func (s *State) Leases() []Lease {
+	if s == nil {
+		return nil
+	}
+	return s.leases
 }
 
 type contextKey struct{}
