@@ -34,6 +34,9 @@ const idleConnsPerHost = 512
 type Handler struct {
 	reverseproxy.Handler
 
+	// A server to start, in the place of upstreams.
+	Stdio *Stdio `json:"stdio,omitempty"`
+
 	// Serves requests that no mcp_jwt has judged. By default they are
 	// refused with 403: a forgotten handler must not open a server.
 	Public bool `json:"public,omitempty"`
@@ -57,6 +60,9 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // Provision sets what was left open and sets up the proxy.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
+	if h.Stdio != nil {
+		return h.Stdio.provision(&h.Handler)
+	}
 	if len(h.Upstreams) == 0 && h.DynamicUpstreamsRaw == nil {
 		return errNoUpstream
 	}
@@ -96,6 +102,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // that failed as well, and the proxy's own would panic where it was never set
 // up.
 func (h *Handler) Cleanup() error {
+	if h.Stdio != nil {
+		return h.Stdio.cleanup()
+	}
 	if !h.provisioned {
 		return nil
 	}
@@ -155,7 +164,7 @@ func hasName[V any](headers map[string]V, name string) bool {
 	return false
 }
 
-// ServeHTTP proxies the request.
+// ServeHTTP passes the request on to the server.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	var identity *reqctx.Identity
 	if state := reqctx.From(r.Context()); state != nil {
@@ -173,6 +182,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	// a client's credential is for this server, not for the one behind it
 	if (identity == nil || !identity.ForwardCredential) && !h.keepAuthorization {
 		r.Header.Del(authorization)
+	}
+	if h.Stdio != nil {
+		h.Stdio.serve(w, r, identity)
+		return nil
 	}
 	return h.Handler.ServeHTTP(w, r, next)
 }

@@ -21,6 +21,8 @@ const (
 	CodeDenied = -31403
 	// CodeBadUpstream: the upstream's answer could not be judged.
 	CodeBadUpstream = -31502
+	// CodeBusy: there are as many processes or requests as may be.
+	CodeBusy = -31503
 )
 
 // ErrorResponse encodes a JSON-RPC error. id is echoed as it was written,
