@@ -243,7 +243,7 @@ func (b *Bridge) newServer(who, session string) *server {
 		log:   b.log().With(zap.String("command", b.cfg.Command)),
 		ready: make(chan struct{}), pending: map[int64]*call{}, started: time.Now(),
 	}
-	s.events = newMailbox(&s.budget)
+	s.events = newMailbox(new(budget))
 	return s
 }
 

@@ -6,9 +6,9 @@ import "sync"
 const (
 	// maxQueued bounds the messages that wait for one stream.
 	maxQueued = 1000
-	// maxQueuedSize bounds what waits for all streams of one process, in
-	// bytes. One message more may always wait.
-	maxQueuedSize = 32 << 20
+	// maxQueuedSize bounds what waits for all POSTs of one process, and what
+	// waits for the GET of its session, in bytes. One message may always wait.
+	maxQueuedSize = 16 << 20
 )
 
 // delivery is a message for a client.
@@ -36,7 +36,8 @@ type mailbox struct {
 	interrupt func()
 }
 
-// budget is shared by the mailboxes of one process.
+// budget is shared by the mailboxes of one process, the one of its GET
+// excepted: what nobody fetches must not be in the way.
 type budget struct {
 	mu   sync.Mutex
 	size int

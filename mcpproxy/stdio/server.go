@@ -40,7 +40,7 @@ type server struct {
 	legacy string      // the version of a handshake the gateway made; "" without
 
 	events *mailbox // of a session: what belongs to no request
-	budget budget
+	budget budget   // of the others
 
 	mu      sync.Mutex
 	lastID  int64

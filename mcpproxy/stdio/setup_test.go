@@ -55,7 +55,8 @@ func newRig(t *testing.T, mode string, change func(*Config)) *rig {
 			t.Errorf("%d processes are left", n)
 		}
 		if t.Failed() {
-			for _, entry := range logs.All() {
+			all := logs.All()
+			for _, entry := range all[:min(len(all), 30)] {
 				t.Log(entry.Level, entry.Message, entry.ContextMap())
 			}
 		}
