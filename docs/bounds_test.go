@@ -39,6 +39,20 @@ var bounds = map[string][]string{
 	"expression":                       {"celauthz.maxExpressionSize"},
 	"one evaluation":                   {"celauthz.costLimit"},
 	"all rules for one question":       {"celauthz.decisionDeadline"},
+
+	"body for `stdio` that `mcp_authorize` has not judged": {"mcpproxy/stdio.maxBody", "mcpproxy/stdio.bodyTimeout"},
+	"body for `stdio` that it has":                         {"mcpproxy/stdio.maxJudgedBody"},
+	"processes of `stdio`":                                 {"mcpproxy/stdio.DefaultMaxProcesses", "mcpproxy/stdio.MaxMaxProcesses"},
+	"processes of one principal":                           {"mcpproxy/stdio.maxPerPrincipal", "mcpproxy/stdio.abandonedTimeout"},
+	"idle process":                                         {"mcpproxy/stdio.DefaultIdleTimeout", "mcpproxy/stdio.MaxIdleTimeout"},
+	"requests that one process answers at a time":          {"mcpproxy/stdio.maxPending"},
+	"line of a process":                                    {"mcpproxy/stdio.maxLine"},
+	"messages that wait for one client of `stdio`":         {"mcpproxy/stdio.maxQueued", "mcpproxy/stdio.maxQueuedSize"},
+	"pause behind a process that ended within 30 s":        {"mcpproxy/stdio.firstPause", "mcpproxy/stdio.maxPause"},
+	"end of a process":                                     {"mcpproxy/stdio.closeWait", "mcpproxy/stdio.termWait", "mcpproxy/stdio.drainWait"},
+	"`server/discover` and `initialize` of the gateway":    {"mcpproxy/stdio.probeTimeout", "mcpproxy/stdio.initializeTimeout"},
+	"cancellation for a process that does not read":        {"mcpproxy/stdio.cancelTimeout"},
+	"line of stderr in the log":                            {"mcpproxy/stdio.maxLogged", "mcpproxy/stdio.maxLogRate"},
 }
 
 // elsewhere are constants whose names look like bounds, but that bound nothing
@@ -54,7 +68,7 @@ var elsewhere = []string{
 // TestBounds: the table has the values of the code, and every bound is in it.
 func TestBounds(t *testing.T) {
 	values := map[string]constant.Value{}
-	for _, folder := range []string{"jwtauth", "celauthz", "mcpproxy", "internal/mcpwire"} {
+	for _, folder := range []string{"jwtauth", "celauthz", "mcpproxy", "mcpproxy/stdio", "internal/mcpwire"} {
 		for name, value := range constantsOf(t, folder) {
 			values[folder+"."+name] = value
 		}
