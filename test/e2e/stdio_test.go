@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -270,5 +271,44 @@ func TestStdioReload(t *testing.T) {
 	c.open(t)
 	if got := c.post(t, call); got.status != http.StatusOK {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// TestStdioEnd: whatever ends the gateway, its servers end with it, and an open stream does not keep it.
+func TestStdioEnd(t *testing.T) {
+	for name, sig := range map[string]syscall.Signal{"asked": syscall.SIGTERM, "killed": syscall.SIGKILL} {
+		t.Run(name, func(t *testing.T) {
+			g := startGateway(t, stdioSite("allow true", nodeServer(t, "everything", "stdio")))
+			c := rawClient{url: g.url(), token: token(t, "alice")}
+			c.open(t)
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Accept", "text/event-stream")
+			r.Header.Set("Authorization", "Bearer "+c.token)
+			r.Header.Set("Mcp-Session-Id", c.session)
+			stream, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stream.Body.Close()
+			if stream.StatusCode != http.StatusOK {
+				t.Fatal(stream.Status)
+			}
+			c.session = ""
+			c.post(t, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
+			servers := g.children(t)
+			if len(servers) != 2 {
+				t.Fatalf("processes %v, want two", servers)
+			}
+			g.signal(t, sig)
+			g.wait(t, stopLimit)
+			for _, pid := range servers {
+				if !poll(stopLimit, func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }) {
+					t.Errorf("process %d is still there", pid)
+				}
+			}
+		})
 	}
 }
