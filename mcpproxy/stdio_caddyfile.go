@@ -80,14 +80,16 @@ var errTwice = errors.New("stdio is given twice")
 func withoutProxy(rest []caddyfile.Token) error {
 	d := caddyfile.NewDispenser(rest)
 	d.Next()
-	for d.NextArg() {
+	if d.NextArg() {
 		return d.WrapErr(errBothKinds)
 	}
-	for d.NextBlock(0) {
-		if d.Val() == "to" || d.Val() == "dynamic" {
-			return d.WrapErr(errBothKinds)
-		}
-		return d.Errf("%s is an option of reverse_proxy, and goes with upstreams, not with stdio", d.Val())
+	if !d.NextBlock(0) {
+		return nil
 	}
-	return nil
+	switch option := d.Val(); option {
+	case "to", "dynamic":
+		return d.WrapErr(errBothKinds)
+	default:
+		return d.Errf("%s is an option of reverse_proxy, and goes with upstreams, not with stdio", option)
+	}
 }

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			panic(err)
 		}
-		fmt.Printf(`{"jsonrpc":"2.0","id":%s,"result":%s}`+"\n", m.ID, self)
+		fmt.Fprintf(os.Stdout, `{"jsonrpc":"2.0","id":%s,"result":%s}`+"\n", m.ID, self)
 	}
 }
 
@@ -49,7 +49,7 @@ func stdioConfig(t *testing.T, more string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf(`{"public":true,"stdio":{"command":%q,"env":{"%s":"1"}%s}}`, binary, fakeServer, more)
+	return fmt.Sprintf(`{"public":true,"stdio":{"command":%q,"env":{%q:"1"}%s}}`, binary, fakeServer, more)
 }
 
 const initialize = `{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-11-25"}}`

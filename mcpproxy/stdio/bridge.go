@@ -13,33 +13,6 @@ import (
 	"go.uber.org/zap"
 )
 
-// Bounds of the processes of one bridge.
-const (
-	// DefaultMaxProcesses is how many run at a time.
-	DefaultMaxProcesses = 64
-	// MaxMaxProcesses bounds that option.
-	MaxMaxProcesses = 4096
-	// maxPerPrincipal is how many run for one principal, so that nobody takes
-	// them all.
-	maxPerPrincipal = 8
-	// DefaultIdleTimeout is how long a process stays without a message.
-	DefaultIdleTimeout = 10 * time.Minute
-	// MaxIdleTimeout bounds that option.
-	MaxIdleTimeout = 30 * 24 * time.Hour
-	// abandonedTimeout is how long a session must have been silent, with no
-	// stream open, for another one of its principal to take its place.
-	abandonedTimeout = 30 * time.Second
-)
-
-// A process that lived less than steadyAfter and ended by itself makes the
-// next ones of its principal wait: not at all after the first time, then
-// from firstPause on twice as long each time.
-const (
-	steadyAfter = 30 * time.Second
-	firstPause  = time.Second
-	maxPause    = 30 * time.Second
-)
-
 // Config is how servers are started.
 type Config struct {
 	// Command is the program, which is looked up in the PATH of this process,
@@ -56,24 +29,13 @@ type Config struct {
 	MaxProcesses int
 }
 
-var (
-	errBusy    = errors.New("too many processes run")
-	errClosed  = errors.New("the gateway is ending its servers")
-	errStart   = errors.New("the server could not be started")
-	errSession = errors.New("no such session")
-)
-
-// pauseError asks to come again later.
-type pauseError struct{ left time.Duration }
-
-func (pauseError) Error() string { return "the server keeps ending; it is started again in a moment" }
-
 // Bridge starts processes and passes messages between them and HTTP.
 type Bridge struct {
 	cfg Config
 	log func() *zap.Logger
 	// era is what has been found out about the servers; see handshake.go.
-	era atomic.Int32
+	era          atomic.Int32
+	probeTimeout time.Duration
 
 	mu         sync.Mutex
 	closed     bool
@@ -83,19 +45,11 @@ type Bridge struct {
 	all        sync.WaitGroup
 }
 
-// principal is somebody for whom processes run, or ended too soon.
-type principal struct {
-	running int
-	shared  *server
-	crashes int
-	next    time.Time // when the next process may be started
-}
-
 // New returns a bridge, which starts nothing before the first request. log
 // is asked each time a process starts.
 func New(cfg Config, log func() *zap.Logger) *Bridge {
 	return &Bridge{
-		cfg: cfg, log: log,
+		cfg: cfg, log: log, probeTimeout: probeTimeout,
 		sessions: map[string]*server{}, principals: map[string]*principal{},
 	}
 }
@@ -241,7 +195,7 @@ func (b *Bridge) newServer(who, session string) *server {
 	s := &server{
 		bridge: b, principal: who, session: session,
 		log:   b.log().With(zap.String("command", b.cfg.Command)),
-		ready: make(chan struct{}), pending: map[int64]*call{}, started: time.Now(),
+		ready: make(chan struct{}), released: make(chan struct{}), pending: map[int64]*call{}, started: time.Now(),
 	}
 	s.events = newMailbox(new(budget))
 	return s
@@ -281,87 +235,4 @@ func (b *Bridge) endedByItself(s *server) bool {
 	}
 	s.log.Error("the server has ended by itself", status)
 	return true
-}
-
-// reserve takes a place for one more process, with the lock held.
-func (b *Bridge) reserve(who string) error {
-	p := b.principals[who]
-	switch {
-	case b.closed:
-		return errClosed
-	case b.running >= b.cfg.MaxProcesses, p != nil && p.running >= maxPerPrincipal:
-		return errBusy
-	}
-	if p == nil {
-		b.forgetPrincipals()
-		p = new(principal)
-		b.principals[who] = p
-	}
-	if left := time.Until(p.next); left > 0 {
-		return pauseError{left}
-	}
-	b.running++
-	p.running++
-	b.all.Add(1)
-	return nil
-}
-
-// forgetPrincipals drops those for whom nothing runs and who may start.
-func (b *Bridge) forgetPrincipals() {
-	for who, p := range b.principals {
-		if p.running == 0 && time.Since(p.next) > maxPause {
-			delete(b.principals, who)
-		}
-	}
-}
-
-// replaceAbandoned ends the session of somebody that has been silent for the
-// longest time, if nobody seems to use it, with the lock held. It reports
-// whether there is a place now.
-func (b *Bridge) replaceAbandoned(who string) bool {
-	var oldest *server
-	var since time.Time
-	for _, s := range b.sessions {
-		if s.principal != who {
-			continue
-		}
-		if used, ok := s.abandoned(abandonedTimeout); ok && (oldest == nil || used.Before(since)) {
-			oldest, since = s, used
-		}
-	}
-	if oldest == nil {
-		return false
-	}
-	delete(b.sessions, oldest.session)
-	oldest.child.end()
-	b.mu.Unlock()
-	oldest.child.waitDone(closeWait)
-	b.mu.Lock()
-	return true
-}
-
-// release gives the place of a process back.
-func (b *Bridge) release(s *server, crashed bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.sessions, s.session)
-	p := b.principals[s.principal]
-	if p.shared == s {
-		p.shared = nil
-	}
-	b.running--
-	p.running--
-	b.all.Done()
-	switch {
-	case crashed && time.Since(s.started) < steadyAfter:
-		p.next = time.Now()
-		if p.crashes++; p.crashes > 1 {
-			p.next = p.next.Add(min(maxPause, firstPause<<min(p.crashes-2, 10)))
-		}
-	case crashed:
-		p.crashes = 0
-	}
-	if p.running == 0 && p.crashes == 0 {
-		delete(b.principals, s.principal)
-	}
 }

@@ -52,7 +52,7 @@ var errHandshake = errors.New("the server refused the handshake")
 func (s *server) handshake() error {
 	era := s.bridge.era.Load()
 	if era == eraUnknown {
-		answer, err := s.request(discoverRequest, probeTimeout)
+		answer, err := s.request(discoverRequest, s.bridge.probeTimeout)
 		switch {
 		case errors.Is(err, errGone):
 			return err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Stateless requests of one principal share a process, and those of another one have another.
@@ -74,6 +75,17 @@ func TestHandshake(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// An old server may not even answer what it does not know.
+func TestSilentServer(t *testing.T) {
+	r := newRig(t, "silent", nil)
+	r.probeTimeout = 50 * time.Millisecond
+	c := &client{rig: r, who: "alice", modern: true}
+	wantStatus(t, "a call", c.post(t, c.call(`1`, "echo", `{}`, "")), http.StatusOK, `"id":1,"result":{}`)
+	if seen := c.seen(t); len(seen) != 5 || !strings.Contains(seen[1], `"method":"initialize"`) {
+		t.Errorf("the server has seen %q", seen)
 	}
 }
 
