@@ -4,6 +4,7 @@
 package mcpcaddyfile
 
 import (
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -13,7 +14,7 @@ import (
 )
 
 func init() {
-	httpcaddyfile.RegisterHandlerDirective("mcp_jwt", parseJWT)
+	httpcaddyfile.RegisterDirective("mcp_jwt", parseJWT)
 	httpcaddyfile.RegisterHandlerDirective("mcp_authorize", parseAuthorize)
 	httpcaddyfile.RegisterHandlerDirective("mcp_proxy", parseProxy)
 
@@ -24,9 +25,26 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("mcp_proxy", httpcaddyfile.Before, "reverse_proxy")
 }
 
-func parseJWT(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+// parseJWT makes a route for mcp_jwt. If it names a resource, another one for
+// its metadata goes before it, because the matcher may be for other paths.
+func parseJWT(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	if !h.Next() {
+		return nil, h.ArgErr()
+	}
+	matcher, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
 	handler := new(jwtauth.Handler)
-	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	var routes []httpcaddyfile.ConfigValue
+	if metadata := handler.Metadata(); metadata != nil {
+		path := caddy.ModuleMap{"path": h.JSON(caddyhttp.MatchPath{jwtauth.MetadataPath})}
+		routes = h.NewRoute(path, metadata)
+	}
+	return append(routes, h.NewRoute(matcher, handler)...), nil
 }
 
 func parseAuthorize(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {

@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens:
@@ -163,7 +164,7 @@ func (h *Handler) unmarshalScopeImplies(d *caddyfile.Dispenser) error {
 		return d.ArgErr()
 	}
 	for _, name := range args {
-		if err := checkScopeName(name); err != nil {
+		if err := reqctx.CheckScope(name); err != nil {
 			return d.WrapErr(err)
 		}
 	}

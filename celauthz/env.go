@@ -43,6 +43,8 @@ const (
 	// readsNow is never open, but the same question has another answer
 	// later.
 	readsNow
+	// readsCaller is who asks, and how: known, except in a replay.
+	readsCaller
 
 	readsTarget = readsTool | readsPrompt | readsResource | readsTask
 )
@@ -73,10 +75,10 @@ type variable struct {
 }
 
 var variables = []variable{
-	{"jwt", cel.MapType(cel.StringType, cel.DynType), 0},
-	{"scopes", cel.ListType(cel.StringType), 0},
+	{"jwt", cel.MapType(cel.StringType, cel.DynType), readsCaller},
+	{"scopes", cel.ListType(cel.StringType), readsCaller},
 	{"mcp.method", cel.StringType, readsMethod},
-	{"mcp.version", cel.StringType, 0},
+	{"mcp.version", cel.StringType, readsCaller},
 	{"mcp.tool.name", cel.StringType, readsTool},
 	{"mcp.tool.target", cel.StringType, readsTool},
 	{"mcp.tool.arguments", cel.MapType(cel.StringType, cel.DynType), readsTool | readsArguments},
@@ -89,15 +91,15 @@ var variables = []variable{
 	{"mcp.task.id", cel.StringType, readsTask},
 	{"mcp.task.name", cel.StringType, readsTask},
 	{"mcp.task.target", cel.StringType, readsTask},
-	{"request.method", cel.StringType, 0},
-	{"request.scheme", cel.StringType, 0},
-	{"request.host", cel.StringType, 0},
-	{"request.path", cel.StringType, 0},
-	{"request.uri", cel.StringType, 0},
-	{"request.query", cel.MapType(cel.StringType, cel.ListType(cel.StringType)), 0},
-	{"request.headers", cel.MapType(cel.StringType, cel.StringType), 0},
-	{"source.address", cel.StringType, 0},
-	{"source.port", cel.IntType, 0},
+	{"request.method", cel.StringType, readsCaller},
+	{"request.scheme", cel.StringType, readsCaller},
+	{"request.host", cel.StringType, readsCaller},
+	{"request.path", cel.StringType, readsCaller},
+	{"request.uri", cel.StringType, readsCaller},
+	{"request.query", cel.MapType(cel.StringType, cel.ListType(cel.StringType)), readsCaller},
+	{"request.headers", cel.MapType(cel.StringType, cel.StringType), readsCaller},
+	{"source.address", cel.StringType, readsCaller},
+	{"source.port", cel.IntType, readsCaller},
 	{"now", cel.TimestampType, readsNow},
 }
 
@@ -137,6 +139,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 	options := []cel.EnvOption{
 		cel.CustomTypeAdapter(outsideContainers),
 		cel.ParserExpressionSizeLimit(maxExpressionSize),
+		cel.EnableMacroCallTracking(), // so that a part can be shown as it was written
 		cel.CrossTypeNumericComparisons(true),
 		cel.OptionalTypes(),
 		ext.Strings(),

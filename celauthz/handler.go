@@ -4,6 +4,7 @@
 package celauthz
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -103,10 +104,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	h.now = time.Now
 	h.bodyTimeout = bodyTimeout
-	if err := h.expandPlaceholders(); err != nil {
-		return err
-	}
-	if err := h.checkOptions(); err != nil {
+	if err := h.Compile(); err != nil {
 		return err
 	}
 	if h.MaxBody == 0 {
@@ -114,13 +112,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if h.MaxEvent == 0 {
 		h.MaxEvent = defaultMaxEvent
-	}
-	var err error
-	if h.policy, err = compilePolicy(h.Rules); err != nil {
-		return err
-	}
-	if h.scopes, err = compileScopes(h.Scopes, h.ScopeImplies); err != nil {
-		return err
 	}
 	if len(h.policy.allows) == 0 && len(h.policy.requires) == 0 {
 		h.logger.Warn("there are only deny rules: whatever none of them denies is allowed")
@@ -166,6 +157,23 @@ func (h *Handler) checkOptions() error {
 	return nil
 }
 
+// Compile replaces placeholders, checks the options and compiles the rules,
+// which is all that Explain and Replay need. Provision does it.
+func (h *Handler) Compile() error {
+	if err := h.expandPlaceholders(); err != nil {
+		return err
+	}
+	if err := h.checkOptions(); err != nil {
+		return err
+	}
+	var err error
+	if h.policy, err = compilePolicy(h.Rules); err != nil {
+		return err
+	}
+	h.scopes, err = compileScopes(h.Scopes, h.ScopeImplies)
+	return err
+}
+
 // ServeHTTP judges the request and passes it on, or answers it; what the
 // upstream answers is filtered by the same rules.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
@@ -179,13 +187,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		state.Message = in.first()
 	}
 	who := h.caller(r, state, in)
-	j, m := h.policy.judgeAll(r.Context(), who, in)
-	var needed []string
-	if j.outcome == allowed {
-		if needed = h.scopes.missing(r.Context(), who, in); needed != nil {
-			j = judgement{unscoped, scopeRule}
-		}
-	}
+	j, m, needed := h.judge(r.Context(), who, in)
 	setPlaceholders(r, m, who.version, j)
 	switch j.outcome {
 	case allowed:
@@ -195,6 +197,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.answer(w, r, state, m, who, j)
 	}
 	return h.pass(w, r, next, who, in)
+}
+
+// judge decides about a request: the rules first, and then the scopes. It
+// returns the message that decided, and the scopes the request needs when one
+// is missing.
+func (h *Handler) judge(ctx context.Context, who *caller, in *incoming) (judgement, *mcpwire.Message, []string) {
+	j, m := h.policy.judgeAll(ctx, who, in)
+	if j.outcome == allowed {
+		if needed := h.scopes.missing(ctx, who, in); needed != nil {
+			return judgement{unscoped, scopeRule}, m, needed
+		}
+	}
+	return j, m, nil
 }
 
 // pass sends a request on that was allowed.

@@ -25,6 +25,10 @@ type caller struct {
 	target string
 	now    time.Time
 
+	// asked is told of every question that was answered; nil, unless
+	// somebody asks why.
+	asked func(question, subject, decision)
+
 	scopePolicy *scopePolicy
 	scopes      []string
 	headers     map[string]string

@@ -198,9 +198,18 @@ func (q question) open(act Action, kind mcpwire.TargetKind) (reads, []*cel.Attri
 	}
 }
 
-// decide answers a question about a subject. Deny and require are asked
-// before allow; whatever goes wrong refuses.
+// decide answers a question about a subject, and tells who wants to know.
 func (p *policy) decide(ctx context.Context, q question, who *caller, what *subject) decision {
+	d := p.answer(ctx, q, who, what)
+	if who.asked != nil {
+		who.asked(q, *what, d)
+	}
+	return d
+}
+
+// answer decides. Deny and require are asked before allow; whatever goes
+// wrong refuses.
+func (p *policy) answer(ctx context.Context, q question, who *caller, what *subject) decision {
 	if p.loops {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, decisionDeadline)
@@ -235,10 +244,7 @@ func (p *policy) grant(ctx context.Context, q question, a *activation) decision 
 	a.openReads, a.open = q.open(Allow, a.kind)
 	for i := range p.allows {
 		c := &p.allows[i]
-		if !c.whole.applies(q, a.kind) {
-			continue
-		}
-		if q == mayPassUnknown && c.whole.dependsOn&readsMethod == 0 {
+		if !c.applies(q, a.kind) {
 			continue
 		}
 		if c.grants(ctx, q, a) {
@@ -246,6 +252,14 @@ func (p *policy) grant(ctx context.Context, q question, a *activation) decision 
 		}
 	}
 	return decision{false, DefaultRule}
+}
+
+// applies reports whether an allow says anything about a question.
+func (c *allowClause) applies(q question, kind mcpwire.TargetKind) bool {
+	if q == mayPassUnknown && c.whole.dependsOn&readsMethod == 0 {
+		return false
+	}
+	return c.whole.applies(q, kind)
 }
 
 // grants reports whether an allow could become true. Its parts are judged

@@ -11,6 +11,7 @@ import (
 	celast "cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
 )
 
 // verdict is what an expression says about a question.
@@ -25,6 +26,16 @@ const (
 	isUnknown
 )
 
+func (v verdict) String() string {
+	return [...]string{isFalse: "false", isTrue: "true", isError: "error", isUnknown: "unknown"}[v]
+}
+
+// denies reports whether a deny with this verdict fires.
+func (v verdict) denies() bool { return v == isTrue || v == isError }
+
+// fails reports whether a require with this verdict is not met.
+func (v verdict) fails() bool { return v == isFalse || v == isError }
+
 // part is an expression, or one of the parts that && or || join at its top:
 // the smallest thing that is judged by itself.
 type part struct {
@@ -35,32 +46,49 @@ type part struct {
 	// loops: it iterates or searches texts, so its evaluation watches the
 	// deadline.
 	loops bool
+	// expr is the part in its expression, for those who ask why.
+	expr celast.Expr
+	from *expression
+}
+
+// expression is what parts were made from.
+type expression struct {
+	text string
+	ast  *celast.AST
 }
 
 // eval asks the part. It never panics, and whatever goes wrong is isError.
-func (p *part) eval(ctx context.Context, a *activation) (v verdict) {
+func (p *part) eval(ctx context.Context, a *activation) verdict {
+	return readVerdict(p.evaluate(ctx, a))
+}
+
+var errPanic = errors.New("the evaluation panicked")
+
+// evaluate returns the value of the part, or what went wrong.
+func (p *part) evaluate(ctx context.Context, a *activation) (out ref.Val, err error) {
 	defer func() {
 		if recover() != nil {
-			v = isError
+			out, err = nil, errPanic
 		}
 	}()
 	program := p.whole
 	if p.dependsOn&a.openReads != 0 {
 		program = p.partial
 	}
-	var (
-		out any
-		err error
-	)
 	if p.loops {
 		// inside an expression the deadline is looked at in loops only
-		if ctx.Err() != nil {
-			return isError
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
 		out, _, err = program.ContextEval(ctx, a)
 	} else {
 		out, _, err = program.Eval(a)
 	}
+	return out, err
+}
+
+// readVerdict reads the outcome of an evaluation.
+func readVerdict(out ref.Val, err error) verdict {
 	if err != nil {
 		return isError
 	}
@@ -80,11 +108,11 @@ func (p *part) eval(ctx context.Context, a *activation) (v verdict) {
 // splitter builds parts from one checked expression.
 type splitter struct {
 	env *cel.Env
-	ast *celast.AST
+	*expression
 }
 
-func newSplitter(expression string) (*splitter, error) {
-	checked, err := compile(expression)
+func newSplitter(text string) (*splitter, error) {
+	checked, err := compile(text)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +120,7 @@ func newSplitter(expression string) (*splitter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &splitter{env, checked.NativeRep()}, nil
+	return &splitter{env, &expression{text, checked.NativeRep()}}, nil
 }
 
 // split builds one part for each operand of the operator at the top of the
@@ -122,7 +150,7 @@ func operands(expr celast.Expr, operator string) []celast.Expr {
 }
 
 func (s *splitter) build(expr celast.Expr) (*part, error) {
-	p := new(part)
+	p := &part{expr: expr, from: s.expression}
 	celast.PostOrderVisit(expr, celast.NewExprVisitor(func(e celast.Expr) {
 		switch e.Kind() {
 		case celast.ComprehensionKind:

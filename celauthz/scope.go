@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
+	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
 // Scope says which operations need a scope of OAuth (RFC 6749 section 3.3).
@@ -39,7 +39,7 @@ func compileScopes(scopes []*Scope, implies map[string][]string) (*scopePolicy, 
 	p := &scopePolicy{implies: closeImplications(implies)}
 	for scope, narrower := range implies {
 		for _, name := range append([]string{scope}, narrower...) {
-			if err := checkScopeName(name); err != nil {
+			if err := reqctx.CheckScope(name); err != nil {
 				return nil, err
 			}
 		}
@@ -48,7 +48,7 @@ func compileScopes(scopes []*Scope, implies map[string][]string) (*scopePolicy, 
 		if s == nil {
 			return nil, errors.New("a scope is null")
 		}
-		if err := checkScopeName(s.Scope); err != nil {
+		if err := reqctx.CheckScope(s.Scope); err != nil {
 			return nil, err
 		}
 		// like a deny, a condition is judged part by part
@@ -62,16 +62,6 @@ func compileScopes(scopes []*Scope, implies map[string][]string) (*scopePolicy, 
 		p.needs = append(p.needs, scopeNeed{s.Scope, parts})
 	}
 	return p, nil
-}
-
-// checkScopeName wants a scope-token (RFC 6749 section 3.3), which can stand
-// in a challenge as it is.
-func checkScopeName(name string) error {
-	invalid := func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }
-	if name == "" || strings.ContainsFunc(name, invalid) {
-		return fmt.Errorf("%q is not a scope", name)
-	}
-	return nil
 }
 
 // closeImplications follows chains: a scope that is implied may imply more.
@@ -174,7 +164,7 @@ func (n *scopeNeed) applies(ctx context.Context, q question, a *activation) bool
 		if !part.applies(q, a.kind) {
 			continue
 		}
-		if v := part.eval(ctx, a); v == isTrue || v == isError {
+		if part.eval(ctx, a).denies() {
 			return true
 		}
 	}

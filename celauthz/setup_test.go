@@ -100,10 +100,6 @@ func verdictAbout(t testing.TB, expression string, q question, act Action, who *
 	return p.eval(context.Background(), &a)
 }
 
-func (v verdict) String() string {
-	return [...]string{isFalse: "false", isTrue: "true", isError: "error", isUnknown: "unknown"}[v]
-}
-
 func (q question) String() string {
 	return [...]string{"mayCall", "isVisible", "mayPass", "mayPassUnknown", "mayAnything"}[q]
 }

@@ -197,8 +197,8 @@ type gateway struct {
 }
 
 // serve loads an example. What it lacks is added: mcp_jwt in front, a server
-// behind.
-func serve(t *testing.T, text string) *gateway {
+// behind. Its configuration may be edited before.
+func serve(t *testing.T, text string, edits ...func(*caddy.Config)) *gateway {
 	t.Helper()
 	g := &gateway{host: host(text), logs: t.TempDir()}
 	if !strings.Contains(text, "mcp_jwt") {
@@ -220,6 +220,9 @@ func serve(t *testing.T, text string) *gateway {
 		`"`+upstream+`"`, `"`+behind.Listener.Addr().String()+`"`,
 		`{"body":"served","handler":"static_response"}`, `{"handler":"docs_server"}`,
 	).Replace(string(cfg.AppsRaw["http"])))
+	for _, edit := range edits {
+		edit(cfg)
+	}
 	ctx, err := caddy.ProvisionContext(cfg)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)

@@ -24,7 +24,7 @@ var directives = []struct {
 }{
 	{"mcp_jwt.md", "../jwtauth", []reflect.Type{
 		reflect.TypeFor[jwtauth.Handler](), reflect.TypeFor[jwtauth.Issuer](),
-		reflect.TypeFor[jwtauth.JWKS](), reflect.TypeFor[jwtauth.TokenSource](),
+		reflect.TypeFor[jwtauth.JWKS](), reflect.TypeFor[jwtauth.TokenSource](), reflect.TypeFor[jwtauth.Resource](),
 	}},
 	{"mcp_authorize.md", "../celauthz", []reflect.Type{
 		reflect.TypeFor[celauthz.Handler](), reflect.TypeFor[celauthz.Rule](), reflect.TypeFor[celauthz.Scope](),

@@ -25,9 +25,10 @@ func adapt(t *testing.T, text string) []byte {
 	return config
 }
 
-// runCaddyfile runs a Caddyfile until the test ends. The ports of the admin
-// API and the log belong to other tests and to the reader.
-func runCaddyfile(t *testing.T, file string) {
+// runCaddyfile runs a Caddyfile until the test ends, edited perhaps. The ports
+// of the admin API, the log and the storage belong to other tests and to the
+// reader.
+func runCaddyfile(t *testing.T, file string, edits ...func(config map[string]any)) {
 	t.Helper()
 	var config map[string]any
 	if err := json.Unmarshal(adapt(t, read(t, file)), &config); err != nil {
@@ -35,6 +36,10 @@ func runCaddyfile(t *testing.T, file string) {
 	}
 	config["admin"] = map[string]any{"disabled": true, "config": map[string]any{"persist": false}}
 	config["logging"] = map[string]any{"logs": map[string]any{"default": map[string]any{"level": "ERROR"}}}
+	config["storage"] = storage(t)
+	for _, edit := range edits {
+		edit(config)
+	}
 	text, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
@@ -42,11 +47,20 @@ func runCaddyfile(t *testing.T, file string) {
 	run(t, text)
 }
 
+// storage is where Caddy keeps what it makes, such as its own authority.
+func storage(t *testing.T) map[string]any {
+	return map[string]any{"module": "file_system", "root": t.TempDir()}
+}
+
 func validate(t *testing.T, config []byte) {
 	t.Helper()
 	var parsed caddy.Config
 	// "@id" is for the admin API, which takes it out as well
 	if err := caddy.StrictUnmarshalJSON(caddy.RemoveMetaFields(config), &parsed); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if parsed.StorageRaw, err = json.Marshal(storage(t)); err != nil {
 		t.Fatal(err)
 	}
 	if err := caddy.Validate(&parsed); err != nil {

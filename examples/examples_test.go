@@ -12,13 +12,17 @@ import (
 // Every Caddyfile here is formatted, adapts without a warning and loads. What
 // the READMEs say is tried in test/e2e.
 func TestCaddyfiles(t *testing.T) {
-	files, err := filepath.Glob("*/Caddyfile")
-	if err != nil || len(files) < 3 {
-		t.Fatalf("found only %v (%v)", files, err)
+	var files []string
+	for _, pattern := range []string{"*/Caddyfile", "*/*.caddyfile"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) < 3 {
+			t.Fatalf("%s: found only %v (%v)", pattern, found, err)
+		}
+		files = append(files, found...)
 	}
 	t.Chdir("..")
 	for _, file := range files {
-		t.Run(filepath.Dir(file), func(t *testing.T) {
+		t.Run(file, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("examples", file))
 			if err != nil {
 				t.Fatal(err)

@@ -427,20 +427,3 @@ func TestSubjectIsText(t *testing.T) {
 		g.refuses(t, extendedWithout("sub", `"sub":`+sub), wrong("sub"))
 	}
 }
-
-// A token that is bound to its sender is no bearer token, and nobody checks
-// the proof here.
-func TestSenderBoundToken(t *testing.T) {
-	thumb := mcptest.Base64(make([]byte, 32))
-	var attacks []attack
-	for name, cnf := range map[string]any{
-		"DPoP": claims{"jkt": thumb}, "mutual TLS": claims{"x5t#S256": thumb}, "both": claims{"jkt": thumb, "x5t#S256": thumb},
-		"key": claims{"jwk": foe().Key.JWK()}, "something new": claims{"x": 1}, "no object": "x", "list": []any{claims{"jkt": thumb}},
-	} {
-		attacks = append(attacks, attack{name, trusted().Token("alice", forUs, claims{"cnf": cnf}), notType})
-	}
-	attacks = append(attacks, attack{"null", extended(`"cnf":null`), notType})
-	newGate(t).withstands(t, attacks)
-	// only the claim binds, not one that is called so elsewhere
-	newGate(t).accepts(t, extended(`"Cnf":{"jkt":"x"},"act":{"cnf":{"jkt":"x"}}`))
-}

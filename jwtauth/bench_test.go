@@ -29,7 +29,7 @@ func BenchmarkVerify(b *testing.B) {
 			raw := tokensToVerify()[alg]
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := g.verifier.verify(b.Context(), raw); err != nil {
+				if _, err := g.verifier.verify(b.Context(), raw, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -26,6 +26,8 @@ type verified struct {
 	identity *reqctx.Identity
 	policy   *issuerPolicy
 	key      *key
+	// certificate is the one the token is bound to.
+	certificate thumbprint
 	// until is when it stops being valid: its exp and the leeway.
 	until time.Time
 }

@@ -211,7 +211,7 @@ func TestA150_InvalidTokensLeaveNoTrace(t *testing.T) {
 	}
 	before := heap()
 	for i := range 10_000 {
-		if _, err := g.verifier.verify(t.Context(), attempt(i)); err == nil {
+		if _, err := g.verifier.verify(t.Context(), attempt(i), nil); err == nil {
 			t.Fatalf("attempt %d passes", i)
 		}
 	}
@@ -240,7 +240,7 @@ func TestCacheUnderLoad(t *testing.T) {
 		users.Go(func() {
 			for round := range 200 {
 				i := (user + round*round) % len(tokens)
-				identity, err := g.verifier.verify(t.Context(), tokens[i])
+				identity, err := g.verifier.verify(t.Context(), tokens[i], nil)
 				if err != nil || identity.Subject != fmt.Sprint("user", i) || identity.Claims["sub"] != identity.Subject {
 					t.Errorf("user%d is %+v, %v", i, identity, err)
 				}

@@ -32,6 +32,14 @@ import (
 //	    forward_token
 //	    user_claim      <claim>
 //	    realm           <text>
+//	    origins         <origin>...
+//	    resource        <url> {
+//	        scopes        <scope>...
+//	        name          <text>
+//	        documentation <url>
+//	        policy        <url>
+//	        tos           <url>
+//	    }
 //	    max_token_size  <size>
 //	    token_cache     <entries> | off
 //	}
@@ -97,6 +105,16 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) error {
 			return d.WrapErr(err)
 		}
 		return nil
+	case "origins":
+		if err := cfutil.Args(d, &h.Origins); err != nil {
+			return err
+		}
+		if err := h.checkOrigins(); err != nil {
+			return d.WrapErr(err)
+		}
+		return nil
+	case "resource":
+		return h.unmarshalResource(d)
 	case "max_token_size":
 		if h.MaxTokenSize != 0 {
 			return d.Err("max_token_size is given twice")
@@ -108,6 +126,46 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) error {
 		return h.unmarshalTokenCache(d)
 	default:
 		return d.Errf("unrecognized option %q of mcp_jwt", option)
+	}
+}
+
+func (h *Handler) unmarshalResource(d *caddyfile.Dispenser) error {
+	if h.Resource != nil {
+		return d.Err("resource is given twice; an MCP server of its own needs an mcp_jwt of its own")
+	}
+	h.Resource = new(Resource)
+	if err := cfutil.OneArg(d, &h.Resource.URL); err != nil {
+		return err
+	}
+	start := d.Token()
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := h.Resource.unmarshalOption(d); err != nil {
+			return err
+		}
+		if err := h.Resource.check(cfutil.HasPlaceholder); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	if err := h.Resource.check(cfutil.HasPlaceholder); err != nil {
+		return cfutil.ErrAt(start, err)
+	}
+	return nil
+}
+
+func (r *Resource) unmarshalOption(d *caddyfile.Dispenser) error {
+	switch option := d.Val(); option {
+	case "scopes":
+		return cfutil.Args(d, &r.Scopes)
+	case "name":
+		return cfutil.OneArg(d, &r.Name)
+	case "documentation":
+		return cfutil.OneArg(d, &r.Documentation)
+	case "policy":
+		return cfutil.OneArg(d, &r.Policy)
+	case "tos":
+		return cfutil.OneArg(d, &r.TOS)
+	default:
+		return d.Errf("unrecognized option %q of resource", option)
 	}
 }
 

@@ -22,11 +22,14 @@ type answer struct {
 // challenger builds the WWW-Authenticate header from the configuration only:
 // nothing of the request but the reason of the refusal gets into it.
 type challenger struct {
-	// params are the parameters every challenge starts with.
-	params string
+	// where is the parameter every challenge starts with: where the metadata
+	// are (RFC 9728 section 5.1), or the realm if there are none.
+	where string
+	// scope is that of the resource, for clients that have no token yet.
+	scope string
 }
 
-// newChallenger uses a realm, which must consist of characters that a quoted
+// newChallenger names a realm, which must consist of characters that a quoted
 // string can hold.
 func newChallenger(realm string) (challenger, error) {
 	for _, r := range realm {
@@ -34,13 +37,22 @@ func newChallenger(realm string) (challenger, error) {
 			return challenger{}, errors.New("realm holds a character that a header cannot carry")
 		}
 	}
-	return challenger{params: "realm=" + quoteParam(realm)}, nil
+	return challenger{where: "realm=" + quoteParam(realm)}, nil
+}
+
+// withResource leads clients to the metadata of a resource instead.
+func (challenger) withResource(metadata string, scopes []string) challenger {
+	c := challenger{where: "resource_metadata=" + quoteParam(metadata)}
+	if len(scopes) > 0 {
+		c.scope = ", scope=" + quoteParam(strings.Join(scopes, " "))
+	}
+	return c
 }
 
 // answerTo maps a failure to its answer. A challenge carries an error only
 // if a credential was sent (RFC 6750 section 3.1).
 func (c challenger) answerTo(failure error) answer {
-	a := answer{status: http.StatusUnauthorized, body: answerPrefix + failure.Error(), challenge: "Bearer " + c.params}
+	a := answer{status: http.StatusUnauthorized, body: answerPrefix + failure.Error(), challenge: "Bearer " + c.where + c.scope}
 	var unavailable unavailableError
 	switch {
 	case errors.Is(failure, ErrNoCredential):
@@ -64,7 +76,7 @@ func (c challenger) insufficientScope(scopes []string) answer {
 	return answer{
 		status: http.StatusForbidden,
 		body:   "authorization failed: the token lacks a scope",
-		challenge: "Bearer " + c.params + `, error="insufficient_scope", scope=` +
+		challenge: "Bearer " + c.where + `, error="insufficient_scope", scope=` +
 			quoteParam(strings.Join(scopes, " ")),
 	}
 }

@@ -17,8 +17,9 @@ import (
 
 // Defaults and bounds of the options.
 const (
-	defaultRealm        = "mcp"
-	defaultMaxTokenSize = 16 << 10
+	defaultRealm         = "mcp"
+	defaultAudienceClaim = "aud"
+	defaultMaxTokenSize  = 16 << 10
 	// maxMaxTokenSize is what Go's server accepts as all headers together
 	// by default; a longer token could not arrive.
 	maxMaxTokenSize = 1 << 20
@@ -63,6 +64,14 @@ func orDefault(value, fallback string) string {
 // have written.
 func (h *Handler) expandPlaceholders() error {
 	texts := []*string{&h.Mode, &h.UserClaim, &h.Realm}
+	if h.Resource != nil {
+		if err := h.Resource.expand(); err != nil {
+			return err
+		}
+	}
+	if err := cfutil.ExpandAll(h.Origins); err != nil {
+		return err
+	}
 	for _, source := range h.TokenFrom {
 		if source != nil {
 			texts = append(texts, &source.Source, &source.Name, &source.Scheme)
@@ -103,6 +112,9 @@ func (h *Handler) check() error {
 			return err
 		}
 	}
+	if err := h.checkOrigins(); err != nil {
+		return err
+	}
 	if len(h.Issuers) == 0 {
 		return errors.New("mcp_jwt needs at least one issuer")
 	}
@@ -113,6 +125,38 @@ func (h *Handler) check() error {
 		if err := issuer.check(); err != nil {
 			return fmt.Errorf("issuer %q: %w", issuer.Issuer, err)
 		}
+	}
+	return h.checkResource()
+}
+
+// checkResource wants clients to be able to get tokens that would pass.
+func (h *Handler) checkResource() error {
+	if h.Resource == nil {
+		return nil
+	}
+	if err := h.Resource.check(cfutil.HasPlaceholder); err != nil {
+		return err
+	}
+	if len(h.Metadata().AuthorizationServers) == 0 {
+		return errNoAuthorizationServer
+	}
+	for _, issuer := range h.Issuers {
+		if len(issuer.Audiences) == 0 && issuer.AudienceClaim != "" && issuer.AudienceClaim != defaultAudienceClaim {
+			return fmt.Errorf("issuer %q: with audience_claim %s, audiences must be given; the resource is none of them",
+				issuer.Issuer, issuer.AudienceClaim)
+		}
+	}
+	return nil
+}
+
+func (h *Handler) checkOrigins() error {
+	known := slices.DeleteFunc(slices.Clone(h.Origins), cfutil.HasPlaceholder)
+	if _, err := newOriginPolicy(nil, known); err != nil {
+		return err
+	}
+	fromCookie := func(s *TokenSource) bool { return s.Source == "cookie" }
+	if slices.Contains(known, nullOrigin) && slices.ContainsFunc(h.TokenFrom, fromCookie) {
+		return errors.New("origins null and token_from cookie do not go together: every page can make requests without an origin")
 	}
 	return nil
 }
@@ -220,7 +264,7 @@ func (i *Issuer) policy() *issuerPolicy {
 	p := &issuerPolicy{
 		issuer:         i.Issuer,
 		audiences:      i.Audiences,
-		audienceClaim:  orDefault(i.AudienceClaim, "aud"),
+		audienceClaim:  orDefault(i.AudienceClaim, defaultAudienceClaim),
 		algorithms:     i.Algorithms,
 		requiredClaims: i.RequiredClaims,
 		tokenTypes:     defaultTokenTypes,

@@ -126,17 +126,12 @@ func (f *httpFetcher) fetchSet(ctx context.Context, previous *keySet) (fetchedKe
 // discover finds the key set by OpenID Connect Discovery 1.0 section 4, then
 // by RFC 8414 section 3.
 func (f *httpFetcher) discover(ctx context.Context) error {
-	issuer, err := url.Parse(f.issuer)
+	places, err := discoveryPlaces(f.issuer)
 	if err != nil {
 		return err
 	}
-	path := strings.TrimSuffix(issuer.EscapedPath(), "/")
-	origin := issuer.Scheme + "://" + issuer.Host
 	var failures []error
-	for _, address := range []string{
-		origin + path + "/.well-known/openid-configuration",
-		origin + "/.well-known/oauth-authorization-server" + path,
-	} {
+	for _, address := range places {
 		keys, err := f.discoverAt(ctx, address)
 		if err == nil {
 			f.address, f.discovered = keys, time.Now()
@@ -147,13 +142,32 @@ func (f *httpFetcher) discover(ctx context.Context) error {
 	return errors.Join(failures...)
 }
 
-// discoverAt reads one discovery document. What it says counts only if it is
-// the issuer's own: the document's issuer must be the configured one.
+// discoveryPlaces are where an issuer's document may be, in order.
+func discoveryPlaces(name string) ([]string, error) {
+	issuer, err := url.Parse(name)
+	if err != nil {
+		return nil, err
+	}
+	path := strings.TrimSuffix(issuer.EscapedPath(), "/")
+	origin := issuer.Scheme + "://" + issuer.Host
+	return []string{
+		origin + path + "/.well-known/openid-configuration",
+		origin + "/.well-known/oauth-authorization-server" + path,
+	}, nil
+}
+
+// discoverAt reads one discovery document.
 func (f *httpFetcher) discoverAt(ctx context.Context, address string) (keys string, err error) {
 	doc, _, err := f.get(ctx, address)
 	if err != nil {
 		return "", err
 	}
+	return f.keysOf(doc)
+}
+
+// keysOf reads where the keys are. What a document says counts only if it is
+// the issuer's own: the document's issuer must be the configured one.
+func (f *httpFetcher) keysOf(doc []byte) (keys string, err error) {
 	var issuer string
 	err = mcpwire.Object(doc, func(name string, value jsontext.Value) error {
 		switch name {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -54,8 +56,19 @@ type Handler struct {
 	// The claim behind `{http.auth.user.id}`. Default: `sub`.
 	UserClaim string `json:"user_claim,omitempty"`
 
-	// The realm of the challenges (RFC 9110 section 11.5). Default: `mcp`.
+	// The realm of challenges that name no resource (RFC 9110 section 11.5).
+	// Default: `mcp`.
 	Realm string `json:"realm,omitempty"`
+
+	// The MCP server as OAuth sees it (RFC 9728). Challenges lead to its
+	// metadata, and issuers without audiences of their own accept tokens
+	// that were issued for it. The document itself is served by
+	// `mcp_metadata`, which a Caddyfile gets by itself.
+	Resource *Resource `json:"resource,omitempty"`
+
+	// The origins whose pages may make requests, besides the site's own; they
+	// get CORS headers. `null` stands for pages without one.
+	Origins []string `json:"origins,omitempty"`
 
 	// The size of the longest token that is looked at, in bytes.
 	// Default: 16384.
@@ -67,8 +80,11 @@ type Handler struct {
 
 	verifier   *verifier
 	challenger challenger
+	origins    originPolicy
 	sources    []credentialSource
-	logger     *zap.Logger
+	// cookies: a page may send the token along without reading it.
+	cookies bool
+	logger  *zap.Logger
 	// pooled are the key sets to give back.
 	pooled []string
 }
@@ -161,11 +177,34 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		h.logger.Warn("mode permissive lets requests with invalid tokens pass as anonymous; RFC 6750 asks for 401")
 	}
 	h.sources = credentialSources(h.TokenFrom)
+	h.cookies = slices.ContainsFunc(h.sources, func(s credentialSource) bool { return s.cookie != "" })
+	if err := h.provisionResource(); err != nil {
+		return err
+	}
+	return h.provisionVerifier(ctx)
+}
+
+// provisionResource sets up what clients are told, and where they may come
+// from.
+func (h *Handler) provisionResource() error {
 	var err error
 	if h.challenger, err = newChallenger(orDefault(h.Realm, defaultRealm)); err != nil {
 		return err
 	}
-	return h.provisionVerifier(ctx)
+	var own *url.URL
+	if h.Resource != nil {
+		if own, err = parseResourceURL(h.Resource.URL); err != nil {
+			return err
+		}
+		h.challenger = h.challenger.withResource(metadataURL(own), h.Resource.Scopes)
+		for _, issuer := range h.Issuers {
+			if len(issuer.Audiences) == 0 {
+				issuer.Audiences = h.Resource.audiences(own)
+			}
+		}
+	}
+	h.origins, err = newOriginPolicy(own, h.Origins)
+	return err
 }
 
 // provisionVerifier turns the issuers into policies with their keys.
@@ -224,8 +263,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	r, state := reqctx.Ensure(r)
 	state.Identity = nil
 	cfutil.DropForgedHeaders(r.Header)
-	if !originAllowed(r) {
+	if len(h.origins.listed) > 0 {
+		addVary(w.Header(), "Origin")
+	}
+	allowed, origin := h.origins.allows(r)
+	if !allowed {
 		return h.refuseOrigin(w, r)
+	}
+	if origin != "" {
+		listed := &cors{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, origin: origin, credentials: h.cookies}
+		listed.setHeaders() // an error of Caddy's goes past the writer
+		if isPreflight(r) {
+			h.answerPreflight(w, r)
+			return nil
+		}
+		w = listed
 	}
 
 	raw, source, err := findCredential(r, h.sources)
@@ -237,7 +289,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuseOrigin(w, r)
 	}
 	if err == nil {
-		state.Identity, err = h.verifier.verify(r.Context(), raw)
+		state.Identity, err = h.verifier.verify(r.Context(), raw, r.TLS)
 	}
 	if err != nil && !h.passesAnonymously(err) {
 		return h.refuse(w, r, err)

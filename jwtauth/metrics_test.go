@@ -170,9 +170,9 @@ func TestLabelsAreClosed(t *testing.T) {
 				random := fmt.Sprintf("%x\x00\xff{}\"\n%d", i*7919, i)
 				header := mcptest.Base64([]byte(mcptest.JSON(claims{"alg": []string{"RS256", "none", random}[i%3], "kid": random, "typ": random})))
 				payload := mcptest.Base64([]byte(mcptest.JSON(claims{"iss": []any{issuerURL, random, i}[i/3%3], "sub": random, "aud": random})))
-				_, _ = g.verifier.verify(t.Context(), header+"."+piece[1]+"."+piece[2])
-				_, _ = g.verifier.verify(t.Context(), piece[0]+"."+payload+"."+piece[2])
-				_, _ = g.verifier.verify(t.Context(), random)
+				_, _ = g.verifier.verify(t.Context(), header+"."+piece[1]+"."+piece[2], nil)
+				_, _ = g.verifier.verify(t.Context(), piece[0]+"."+payload+"."+piece[2], nil)
+				_, _ = g.verifier.verify(t.Context(), random, nil)
 			}
 			g.accepts(t, goodToken())
 			got := samples(t, registry, "")

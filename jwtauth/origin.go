@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -13,43 +14,99 @@ import (
 	"github.com/caddymcp/gateway/internal/cfutil"
 )
 
-// originAllowed decides whether the page that made a request may do so: the
-// transport section of the MCP specification asks for it against DNS
-// rebinding. A request without Origin comes from no page, or from the site
-// itself.
-func originAllowed(r *http.Request) bool {
-	if onLoopbackListener(r) && !isLoopbackHost(r.Host) && !cfutil.FromTrustedProxy(r) {
-		return false
+// originPolicy says which pages may make requests: the transport section of
+// the MCP specification asks for it against DNS rebinding.
+type originPolicy struct {
+	// own is the resource, whose pages may; nil when that is for each request
+	// to say.
+	own *url.URL
+	// listed are the origins of the configuration, in normal form.
+	listed map[string]bool
+}
+
+// nullOrigin is that of pages without one, such as files and sandboxes.
+const nullOrigin = "null"
+
+func newOriginPolicy(own *url.URL, origins []string) (originPolicy, error) {
+	p := originPolicy{own: own, listed: make(map[string]bool, len(origins))}
+	for _, origin := range origins {
+		if origin == nullOrigin {
+			p.listed[origin] = true
+			continue
+		}
+		u, ok := parseOrigin(origin)
+		if !ok {
+			return p, fmt.Errorf("%q is not an origin; it is scheme://host[:port], or null", origin)
+		}
+		p.listed[normalOrigin(u)] = true
+	}
+	return p, nil
+}
+
+// parseOrigin reads an origin as browsers write it (RFC 6454 section 6.2).
+func parseOrigin(text string) (*url.URL, bool) {
+	if strings.ContainsAny(text, `*"\<>`) || strings.ContainsFunc(text, notVisible) {
+		return nil, false
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme == "" || u.Host == "" || !strings.EqualFold(text, u.Scheme+"://"+u.Host) {
+		return nil, false
+	}
+	return u, true
+}
+
+func normalOrigin(u *url.URL) string {
+	return strings.ToLower(u.Scheme + "://" + withPort(u.Host, u.Scheme))
+}
+
+// allows decides whether the page that made a request may do so. A request
+// without Origin comes from no page, or from the site itself. cors is the
+// origin to name in the answer, for pages of other sites.
+func (p originPolicy) allows(r *http.Request) (ok bool, cors string) {
+	if onLoopbackListener(r) && !isLoopbackHost(r.Host) && !p.isOwnHost(r) && !cfutil.FromTrustedProxy(r) {
+		return false, ""
 	}
 	origins := r.Header["Origin"]
-	switch len(origins) {
-	case 0:
-		return true
-	case 1:
-		return sameOrigin(origins[0], r)
+	switch {
+	case len(origins) == 0:
+		return true, ""
+	case len(origins) > 1:
+		return false, ""
+	case origins[0] == nullOrigin:
+		return p.listed[nullOrigin], nullOrigin
+	}
+	u, ok := parseOrigin(origins[0])
+	switch {
+	case !ok:
+		return false, ""
+	case normalOrigin(u) == p.ownOrigin(r):
+		return true, ""
 	default:
-		return false
+		return p.listed[normalOrigin(u)], origins[0]
 	}
 }
 
-// sameOrigin compares scheme, host and port with those of the request.
-func sameOrigin(origin string, r *http.Request) bool {
-	o, err := url.Parse(origin)
-	if err != nil || o.Host == "" {
-		return false // "null" among them
+// ownOrigin is that of the site's own pages.
+func (p originPolicy) ownOrigin(r *http.Request) string {
+	if p.own != nil {
+		return normalOrigin(p.own)
 	}
-	scheme := cfutil.Scheme(r)
-	return strings.EqualFold(o.Scheme, scheme) &&
-		strings.EqualFold(withPort(o.Host, scheme), withPort(r.Host, scheme))
+	return normalOrigin(&url.URL{Scheme: cfutil.Scheme(r), Host: r.Host})
 }
+
+// isOwnHost: no attacker has a name that resolves to this machine and is that
+// of the resource.
+func (p originPolicy) isOwnHost(r *http.Request) bool {
+	return p.own != nil && strings.EqualFold(withPort(r.Host, p.own.Scheme), withPort(p.own.Host, p.own.Scheme))
+}
+
+// defaultPort is what browsers leave out of an origin.
+var defaultPort = map[string]string{"http": "80", "https": "443"}
 
 func withPort(host, scheme string) string {
-	if _, _, err := net.SplitHostPort(host); err == nil {
+	port := defaultPort[strings.ToLower(scheme)]
+	if _, _, err := net.SplitHostPort(host); err == nil || port == "" {
 		return host
-	}
-	port := "80"
-	if scheme == "https" {
-		port = "443"
 	}
 	return net.JoinHostPort(strings.Trim(host, "[]"), port)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
+	"crypto/tls"
 	"net/http"
 	"slices"
 	"time"
@@ -44,27 +45,38 @@ type verifier struct {
 
 // verify checks a credential and returns who it stands for. A token that has
 // been verified before is looked up; what can change since then (time, keys)
-// is checked all the same.
-func (v *verifier) verify(ctx context.Context, raw string) (*reqctx.Identity, error) {
-	if known := v.cache.get(raw, v.now()); known != nil {
-		err := known.policy.source.check(known.key)
+// is checked all the same, and so is what belongs to the connection and not
+// to the token.
+func (v *verifier) verify(ctx context.Context, raw string, connection *tls.ConnectionState) (*reqctx.Identity, error) {
+	entry, issuer, err := v.lookup(raw), "", error(nil)
+	if entry == nil {
+		entry, issuer, err = v.check(ctx, raw)
 		if err == nil {
-			v.metrics.lookup(true)
-			v.metrics.request(known.policy.issuer, nil)
-			return known.identity, nil
+			v.cache.put(raw, entry)
 		}
-		v.cache.drop(raw)
 	}
-	if v.cache != nil {
-		v.metrics.lookup(false)
+	if err == nil {
+		issuer, err = entry.policy.issuer, entry.certificate.check(connection)
 	}
-	entry, issuer, err := v.check(ctx, raw)
 	v.metrics.request(issuer, err)
 	if err != nil {
 		return nil, err
 	}
-	v.cache.put(raw, entry)
 	return entry.identity, nil
+}
+
+// lookup returns what is known about a token, nil when it has to be checked.
+func (v *verifier) lookup(raw string) *verified {
+	if v.cache == nil {
+		return nil
+	}
+	known := v.cache.get(raw, v.now())
+	if known != nil && known.policy.source.check(known.key) != nil {
+		v.cache.drop(raw)
+		known = nil
+	}
+	v.metrics.lookup(known != nil)
+	return known
 }
 
 // check verifies a token. The order is form, issuer, algorithm and type,
@@ -97,6 +109,10 @@ func (v *verifier) check(ctx context.Context, raw string) (entry *verified, issu
 	if err != nil {
 		return nil, policy.issuer, err
 	}
+	certificate, err := readConfirmation(t)
+	if err != nil {
+		return nil, policy.issuer, err
+	}
 	sub, err := t.text("sub")
 	if err != nil {
 		return nil, policy.issuer, err
@@ -105,7 +121,7 @@ func (v *verifier) check(ctx context.Context, raw string) (entry *verified, issu
 		Issuer: iss, Subject: sub, Claims: t.claims, Expires: expires,
 		ForwardCredential: v.forward, StepUp: v.stepUp,
 	}
-	return &verified{identity, policy, k, expires.Add(policy.leeway)}, policy.issuer, nil
+	return &verified{identity, policy, k, certificate, expires.Add(policy.leeway)}, policy.issuer, nil
 }
 
 // authenticate finds the key of a token and checks its signature.
@@ -198,11 +214,6 @@ func (p *issuerPolicy) checkClaims(t *token, now time.Time) (expires time.Time, 
 		if present && now.Before(date.Add(-p.leeway)) {
 			return time.Time{}, errNotYetValid
 		}
-	}
-	// a token that is bound to its sender (RFC 7800; DPoP, mutual TLS) would
-	// work for whoever stole it if nobody asked for the proof
-	if _, bound := t.claims["cnf"]; bound {
-		return time.Time{}, errTokenType
 	}
 	for _, claim := range p.requiredClaims {
 		if value, present := t.claims[claim]; !present || value == nil {

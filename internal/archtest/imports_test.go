@@ -20,13 +20,17 @@ var glueFiles = []string{
 	"celauthz/caddyfile.go",
 	"celauthz/handler.go",
 	"celauthz/request.go",
+	"jwtauth/attempt.go",
 	"jwtauth/caddyfile.go",
 	"jwtauth/config.go",
+	"jwtauth/cors.go",
 	"jwtauth/handler.go",
 	"jwtauth/keypool.go",
+	"jwtauth/metadata.go",
 	"jwtauth/origin.go",
 	"jwtauth/placeholder.go",
 	"jwtauth/provision.go",
+	"jwtauth/reachable.go",
 }
 
 // Layers, from the bottom up. A package imports packages of lower layers only; helpers may import one another.

@@ -17,6 +17,14 @@ var IdentityHeaders = []string{
 	"X-Auth-Request-Preferred-Username", "X-Auth-Request-Access-Token",
 }
 
+var identityHeaders = func() map[string]bool {
+	names := make(map[string]bool, len(IdentityHeaders))
+	for _, name := range IdentityHeaders {
+		names[name] = true
+	}
+	return names
+}()
+
 // connectionOptions are the only ones a client needs. Any other option names
 // a header for removal (RFC 9110 section 7.6.1), and it could name one that
 // the configuration sets behind this handler.
@@ -26,11 +34,8 @@ var connectionOptions = map[string]bool{"close": true, "keep-alive": true, "upgr
 // gateway: identity headers, names with an underscore, which many servers
 // take for a dash, and Connection options that would remove a header.
 func DropForgedHeaders(header http.Header) {
-	for _, name := range IdentityHeaders {
-		delete(header, name)
-	}
 	for name := range header {
-		if strings.IndexByte(name, '_') >= 0 {
+		if identityHeaders[name] || strings.IndexByte(name, '_') >= 0 {
 			delete(header, name)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // an error with an empty body.
 func Refuse(w http.ResponseWriter, r *http.Request, status int, text string) error {
 	failure := caddyhttp.Error(status, errors.New(text))
-	if hasErrorRoute(r, failure) {
+	if HasErrorRoute(r, failure) {
 		return failure
 	}
 	header := w.Header()
@@ -27,10 +27,10 @@ func Refuse(w http.ResponseWriter, r *http.Request, status int, text string) err
 	return nil
 }
 
-// hasErrorRoute reports whether a handler of the server's error routes would
+// HasErrorRoute reports whether a handler of the server's error routes would
 // run for this failure. The routes are shared by all sites of a server, so
 // their matchers decide, as they would in Caddy.
-func hasErrorRoute(r *http.Request, failure error) bool {
+func HasErrorRoute(r *http.Request, failure error) bool {
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if server == nil || server.Errors == nil || len(server.Errors.Routes) == 0 {
 		return false

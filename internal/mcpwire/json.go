@@ -8,6 +8,8 @@ import (
 	"math/big"
 	"strconv"
 	"strings"
+	"sync"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -38,21 +40,11 @@ type InexactNumber string
 // brackets outside strings only, so it runs before any parser and costs one
 // pass over the bytes and no memory.
 func CheckDepth(doc []byte) error {
-	depth, inString := 0, false
+	depth := 0
 	for i := 0; i < len(doc); i++ {
-		c := doc[i]
-		if inString {
-			switch c {
-			case '\\':
-				i++
-			case '"':
-				inString = false
-			}
-			continue
-		}
-		switch c {
+		switch doc[i] {
 		case '"':
-			inString = true
+			i = stringEnd(doc, i)
 		case '{', '[':
 			if depth++; depth > MaxDepth {
 				return ErrTooDeep
@@ -64,11 +56,31 @@ func CheckDepth(doc []byte) error {
 	return nil
 }
 
+// stringEnd returns where the string that begins at start has its closing
+// quote, or the end of doc.
+func stringEnd(doc []byte, start int) int {
+	for i := start + 1; ; i++ {
+		next := bytes.IndexByte(doc[i:], '"')
+		if next < 0 {
+			return len(doc)
+		}
+		i += next
+		escape := i
+		for escape > start+1 && doc[escape-1] == '\\' {
+			escape--
+		}
+		if (i-escape)%2 == 0 {
+			return i
+		}
+	}
+}
+
 // Object reads doc as exactly one JSON object and calls member for each of
 // its members in order, with the unquoted name and the raw value, which is
 // valid JSON throughout. The value aliases doc.
 func Object(doc []byte, member func(name string, value jsontext.Value) error) error {
-	var r ObjectReader
+	r := acquireReader()
+	defer r.release()
 	return r.Read(doc, member)
 }
 
@@ -76,6 +88,20 @@ func Object(doc []byte, member func(name string, value jsontext.Value) error) er
 // zero value is ready; it must not be used concurrently.
 type ObjectReader struct {
 	dec *jsontext.Decoder
+	doc bytes.Buffer
+}
+
+// objectReaders keeps readers for the next message: a decoder is larger than
+// most messages. They hold no document while they are in here.
+var objectReaders = sync.Pool{New: func() any { return new(ObjectReader) }}
+
+func acquireReader() *ObjectReader {
+	return objectReaders.Get().(*ObjectReader) //nolint:forcetypeassert // the pool makes nothing else
+}
+
+func (r *ObjectReader) release() {
+	r.reset(nil)
+	objectReaders.Put(r)
 }
 
 // Read is Object with the decoder of r.
@@ -88,12 +114,33 @@ func (r *ObjectReader) Read(doc []byte, member func(name string, value jsontext.
 
 // read is Read for a value of a document whose depth has been checked.
 func (r *ObjectReader) read(doc []byte, member func(name string, value jsontext.Value) error) error {
-	// jsontext reads a bytes.Buffer in place instead of copying it.
-	if buf := bytes.NewBuffer(doc); r.dec == nil {
-		r.dec = jsontext.NewDecoder(buf)
-	} else {
-		r.dec.Reset(buf)
+	r.reset(doc)
+	err := r.members(func(name string) error {
+		value, err := r.value()
+		if err != nil {
+			return err
+		}
+		return member(name, value)
+	})
+	if err != nil {
+		return err
 	}
+	return r.end()
+}
+
+func (r *ObjectReader) reset(doc []byte) {
+	// jsontext reads a bytes.Buffer in place instead of copying it
+	r.doc = *bytes.NewBuffer(doc)
+	if r.dec == nil {
+		r.dec = jsontext.NewDecoder(&r.doc)
+		return
+	}
+	r.dec.Reset(&r.doc)
+}
+
+// members enters the object that comes next and calls member with the name
+// of each of its members. It must read the value.
+func (r *ObjectReader) members(member func(name string) error) error {
 	if r.dec.PeekKind() != '{' {
 		if _, err := r.dec.ReadToken(); err != nil {
 			return classify(err)
@@ -104,23 +151,36 @@ func (r *ObjectReader) read(doc []byte, member func(name string, value jsontext.
 		return classify(err)
 	}
 	for r.dec.PeekKind() == '"' {
-		token, err := r.dec.ReadToken()
+		name, err := r.name()
 		if err != nil {
-			return classify(err)
+			return err
 		}
-		name := token.String()
-		value, err := r.dec.ReadValue()
-		if err != nil {
-			return classify(err)
-		}
-		if err := member(name, value); err != nil {
+		if err := member(name); err != nil {
 			return err
 		}
 	}
 	if _, err := r.dec.ReadToken(); err != nil {
 		return classify(err)
 	}
-	return r.end()
+	return nil
+}
+
+func (r *ObjectReader) name() (string, error) {
+	quoted, err := r.value()
+	if err != nil {
+		return "", err
+	}
+	name, _ := String(quoted)
+	return name, nil
+}
+
+// value reads the value that comes next.
+func (r *ObjectReader) value() (jsontext.Value, error) {
+	value, err := r.dec.ReadValue()
+	if err != nil {
+		return nil, classify(err)
+	}
+	return value, nil
 }
 
 // end refuses anything but white space after the value.
@@ -157,6 +217,12 @@ func String(value jsontext.Value) (string, bool) {
 	if value.Kind() != '"' {
 		return "", false
 	}
+	if plain, ok := plainText(value); ok {
+		if word, ok := vocabulary[string(plain)]; ok {
+			return word, true
+		}
+		return string(plain), true
+	}
 	text, err := jsontext.AppendUnquote(nil, []byte(value))
 	if err != nil {
 		return "", false
@@ -164,12 +230,23 @@ func String(value jsontext.Value) (string, bool) {
 	return string(text), true
 }
 
+// plainText is what is between the quotes of a string without escapes.
+func plainText(value jsontext.Value) (text []byte, ok bool) {
+	last := len(value) - 1
+	if last < 1 || value[last] != '"' || bytes.IndexByte(value, '\\') >= 0 || !utf8.Valid(value) {
+		return nil, false
+	}
+	return value[1:last], true
+}
+
 // Decode turns a value that Object has validated into Go values: nil, bool,
 // string, int64, float64, InexactNumber, []any and map[string]any. Integers
 // that fit 64 bits are int64, every other number float64.
 func Decode(value jsontext.Value) (any, error) {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(value))
-	v, err := decodeNext(dec)
+	r := acquireReader()
+	defer r.release()
+	r.reset(value)
+	v, err := decodeNext(r.dec)
 	if err != nil {
 		return nil, classify(err)
 	}
@@ -263,7 +340,10 @@ var ErrTooMany = errors.New("too many elements")
 // elements, at most limit of them. The elements alias list, whose depth has
 // been checked.
 func Elements(list jsontext.Value, limit int) ([]jsontext.Value, error) {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(list))
+	r := acquireReader()
+	defer r.release()
+	r.reset(list)
+	dec := r.dec
 	if token, err := dec.ReadToken(); err != nil || token.Kind() != '[' {
 		return nil, fmt.Errorf("%w: not an array", ErrSyntax)
 	}

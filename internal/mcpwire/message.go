@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -159,121 +160,192 @@ func Read(body []byte) (*Message, error) {
 		return nil, refuse(CodeInvalidRequest, nil, errBatch)
 	}
 
-	var (
-		reader                         ObjectReader
-		paramsAt                       int
-		version, id, method, params    jsontext.Value
-		hasID, hasMethod, hasResult    bool
-		hasError, hasVersion, hasParam bool
-	)
-	err := reader.Read(body, func(name string, value jsontext.Value) error {
-		switch name {
-		case "jsonrpc":
-			version, hasVersion = value, true
-		case "id":
-			id, hasID = value, true
-		case "method":
-			method, hasMethod = value, true
-		case "params":
-			params, hasParam = value, true
-			paramsAt, _ = reader.span(value)
-		case "result":
-			hasResult = true
-		case "error":
-			hasError = true
-		default:
-			return checkTwin(name, envelopeNames)
-		}
-		return nil
-	})
+	reader := acquireReader()
+	defer reader.release()
+	e, err := readEnvelope(reader, body)
 	if err != nil {
 		return nil, refuse(codeOf(err), nil, err)
 	}
-
-	if hasID && !validID(id) {
+	if e.id != nil && !validID(e.id) {
 		return nil, refuse(CodeInvalidRequest, nil, errID)
 	}
 	// answers are written when the body is no longer there
-	id = bytes.Clone(id)
-	invalid := func(err error) (*Message, error) { return nil, refuse(CodeInvalidRequest, id, err) }
-	if text, ok := String(version); !hasVersion || !ok || text != "2.0" {
-		return invalid(errVersion)
-	}
-	isResponse := hasResult || hasError
-	switch {
-	case hasMethod && isResponse, hasResult && hasError, isResponse && hasParam:
-		return invalid(errBoth)
-	case !hasMethod && !isResponse, isResponse && !hasID:
-		return invalid(errNeither)
-	case isResponse:
-		return &Message{Shape: Response, ID: id, Known: true}, nil
-	}
-
-	m := &Message{Shape: Notification, ID: id}
-	if hasID {
-		m.Shape = Request
-	}
-	name, ok := String(method)
-	if !ok || name == "" {
-		return invalid(errMethod)
-	}
-	m.Method, m.Known = name, known(name)
-	if hasParam && params.Kind() != '{' {
-		return invalid(errParams)
-	}
-	if err := m.readParams(&reader, params, paramsAt); err != nil {
-		return invalid(err)
+	id := bytes.Clone(e.id)
+	m, err := e.message(reader, id)
+	if err != nil {
+		return nil, refuse(CodeInvalidRequest, id, err)
 	}
 	return m, nil
 }
 
-// readParams finds the target and the arguments. at is where params stand
-// in the body.
-func (m *Message) readParams(reader *ObjectReader, params jsontext.Value, at int) error {
-	place, targeted := targetPlaces[m.Method]
-	completion := m.Method == completionMethod
-	var target, ref, meta, notifications jsontext.Value
-	var notificationsAt int
-	if params != nil {
-		err := reader.read(params, func(name string, value jsontext.Value) error {
-			switch {
-			case targeted && name == place.member:
-				target = value
-			case name == "arguments" && (place.kind == Tool || place.kind == Prompt):
-				if value.Kind() == 'n' {
-					return nil // as if it were absent
-				}
-				if value.Kind() != '{' {
-					return errArguments
-				}
-				m.Arguments = value
-			case completion && name == "ref":
-				ref = value
-			case name == "_meta":
-				meta = value
-			case m.Method == listenMethod && name == "notifications":
-				notifications = value
-				notificationsAt, _ = reader.span(value)
-			case name == "protocolVersion" && m.Method == "initialize":
-				m.ProtocolVersion, _ = String(value)
-			default:
-				return checkTwin(name, paramNames)
+// envelope is a message whose members have been found and not been judged.
+// What is absent is nil.
+type envelope struct {
+	version, id, method    jsontext.Value
+	hasResult, hasError    bool
+	hasParams, paramsValid bool
+	params                 params
+}
+
+// params are the members of params that decide for some method.
+type params struct {
+	name, uri, taskID, arguments, ref jsontext.Value
+	meta, protocolVersion             jsontext.Value
+	notifications                     jsontext.Value
+	// notificationsAt is where they stand in the body.
+	notificationsAt int
+	// broken: some other member looks like one of these.
+	broken error
+}
+
+// readEnvelope goes through the message once. What is not valid JSON is the
+// first thing that is wrong with it.
+func readEnvelope(r *ObjectReader, body []byte) (*envelope, error) {
+	if err := CheckDepth(body); err != nil {
+		return nil, err
+	}
+	r.reset(body)
+	e := new(envelope)
+	err := r.members(func(name string) (err error) {
+		switch name {
+		case "jsonrpc":
+			e.version, err = r.value()
+		case "id":
+			e.id, err = r.value()
+		case "method":
+			e.method, err = r.value()
+		case "params":
+			e.hasParams, e.paramsValid = true, r.dec.PeekKind() == '{'
+			if e.paramsValid {
+				return e.params.read(r)
 			}
-			return nil
-		})
+			_, err = r.value()
+		case "result":
+			e.hasResult = true
+			_, err = r.value()
+		case "error":
+			e.hasError = true
+			_, err = r.value()
+		default:
+			if err := checkTwin(name, envelopeNames); err != nil {
+				return err
+			}
+			_, err = r.value()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return e, r.end()
+}
+
+// read collects the members. Which of them count is known with the method,
+// which may come later.
+func (p *params) read(r *ObjectReader) error {
+	return r.members(func(name string) error {
+		value, err := r.value()
 		if err != nil {
 			return err
 		}
+		switch name {
+		case "name":
+			p.name = value
+		case "uri":
+			p.uri = value
+		case "taskId":
+			p.taskID = value
+		case "arguments":
+			p.arguments = value
+		case "ref":
+			p.ref = value
+		case "_meta":
+			p.meta = value
+		case "protocolVersion":
+			p.protocolVersion = value
+		case "notifications":
+			p.notifications = value
+			p.notificationsAt, _ = r.span(value)
+		default:
+			if err := checkTwin(name, paramNames); err != nil && p.broken == nil {
+				p.broken = err
+			}
+		}
+		return nil
+	})
+}
+
+// target is the member that names the target of a method.
+func (p *params) target(member string) jsontext.Value {
+	switch member {
+	case "name":
+		return p.name
+	case "uri":
+		return p.uri
+	default:
+		return p.taskID
 	}
-	if meta != nil {
-		if err := m.Meta.read(reader, meta); err != nil {
+}
+
+// message judges the envelope.
+func (e *envelope) message(r *ObjectReader, id jsontext.Value) (*Message, error) {
+	if text, ok := String(e.version); !ok || text != "2.0" {
+		return nil, errVersion
+	}
+	isResponse := e.hasResult || e.hasError
+	switch {
+	case e.method != nil && isResponse, e.hasResult && e.hasError, isResponse && e.hasParams:
+		return nil, errBoth
+	case e.method == nil && !isResponse, isResponse && e.id == nil:
+		return nil, errNeither
+	case isResponse:
+		return &Message{Shape: Response, ID: id, Known: true}, nil
+	}
+	m := &Message{Shape: Notification, ID: id}
+	if e.id != nil {
+		m.Shape = Request
+	}
+	name, ok := String(e.method)
+	if !ok || name == "" {
+		return nil, errMethod
+	}
+	m.Method, m.Known = name, known(name)
+	if e.hasParams && !e.paramsValid {
+		return nil, errParams
+	}
+	if e.params.broken != nil {
+		return nil, e.params.broken
+	}
+	return m, m.readParams(r, &e.params)
+}
+
+// readParams finds the target and the arguments.
+func (m *Message) readParams(reader *ObjectReader, p *params) error {
+	place, targeted := targetPlaces[m.Method]
+	if p.arguments != nil && (place.kind == Tool || place.kind == Prompt) {
+		switch p.arguments.Kind() {
+		case '{':
+			m.Arguments = p.arguments
+		case 'n': // as if it were absent
+		default:
+			return errArguments
+		}
+	}
+	if m.Method == "initialize" && p.protocolVersion != nil {
+		m.ProtocolVersion, _ = String(p.protocolVersion)
+	}
+	if p.meta != nil {
+		if err := m.Meta.read(reader, p.meta); err != nil {
 			return err
 		}
 	}
 	switch {
 	case targeted:
-		text, ok := String(target)
-		if !ok && target == nil && removedMethods[m.Method] && IsModern(m.Meta.Version) {
+		target := p.target(place.member)
+		text, ok := "", false
+		if target != nil {
+			text, ok = String(target)
+		} else if removedMethods[m.Method] && IsModern(m.Meta.Version) {
 			m.Known = false
 			return nil
 		}
@@ -281,11 +353,11 @@ func (m *Message) readParams(reader *ObjectReader, params jsontext.Value, at int
 			return errTargetAbsent
 		}
 		m.Kind, m.Target = place.kind, text
-	case completion:
-		return m.readRef(reader, ref)
+	case m.Method == completionMethod:
+		return m.readRef(reader, p.ref)
 	case m.Method == listenMethod:
-		m.Listen = &Listen{start: at + notificationsAt}
-		return m.Listen.read(reader, notifications)
+		m.Listen = &Listen{start: p.notificationsAt}
+		return m.Listen.read(reader, p.notifications)
 	}
 	return nil
 }
@@ -346,12 +418,19 @@ func (m *Message) readRef(reader *ObjectReader, ref jsontext.Value) error {
 // ones: by case, by Unicode folding (U+017F for s, U+212A for k), or by
 // stopping at a NUL.
 func checkTwin(name string, exact []string) error {
-	stem, _, hasNUL := strings.Cut(name, "\x00")
-	for _, known := range exact {
-		if name == known {
-			continue
+	stem, odd := name, false
+	for i := range len(name) {
+		if c := name[i]; c == 0 || c >= utf8.RuneSelf {
+			stem, _, _ = strings.Cut(name, "\x00")
+			odd = true
+			break
 		}
-		if strings.EqualFold(name, known) || hasNUL && strings.EqualFold(stem, known) {
+	}
+	for _, known := range exact {
+		switch {
+		case name == known:
+		case odd && (strings.EqualFold(name, known) || strings.EqualFold(stem, known)),
+			len(name) == len(known) && strings.EqualFold(name, known):
 			return errMember
 		}
 	}

@@ -66,6 +66,14 @@ var targetPlaces = map[string]targetPlace{
 	"tasks/cancel":          {Task, "taskId"},
 }
 
+// TargetOf tells what kind of target a method has and which member of params
+// names it; NoTarget and "" for the methods whose params name none, or name
+// it elsewhere.
+func TargetOf(method string) (kind TargetKind, member string) {
+	place := targetPlaces[method]
+	return place.kind, place.member
+}
+
 const (
 	// completionMethod names its target one level deeper, in params.ref.
 	completionMethod = "completion/complete"

@@ -36,10 +36,13 @@ type Identity struct {
 	StepUp func(w http.ResponseWriter, r *http.Request, scopes []string) error
 }
 
-// ClientID is the OAuth client that got the token: client_id (RFC 9068
-// section 2.2), or azp where an issuer writes that; "" where it says neither.
+// clientClaims are the names by which issuers call the OAuth client that got
+// the token: RFC 9068 section 2.2, OpenID Connect, Okta.
+var clientClaims = [...]string{"client_id", "azp", "cid"}
+
+// ClientID is the OAuth client that got the token, "" if it does not say.
 func (i *Identity) ClientID() string {
-	for _, claim := range []string{"client_id", "azp"} {
+	for _, claim := range clientClaims {
 		if id, ok := i.Claims[claim].(string); ok {
 			return id
 		}

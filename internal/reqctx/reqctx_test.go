@@ -29,8 +29,10 @@ func TestPrincipal(t *testing.T) {
 	if refreshed.Principal() != alice {
 		t.Error("a refreshed token is another principal")
 	}
-	if azp := (&Identity{Issuer: "a", Subject: "alice", Claims: claims("azp", "c")}).Principal(); azp != alice {
-		t.Error("azp does not name the client")
+	for _, claim := range []string{"azp", "cid"} {
+		if other := (&Identity{Issuer: "a", Subject: "alice", Claims: claims(claim, "c")}).Principal(); other != alice {
+			t.Errorf("%s does not name the client", claim)
+		}
 	}
 	if odd := (&Identity{Issuer: "a", Subject: "alice", Claims: claims("client_id", int64(1))}).Principal(); odd == alice {
 		t.Error("a client_id that is no text names a client")

@@ -161,6 +161,7 @@ func TestReverseProxy(t *testing.T) {
 func TestExamplePages(t *testing.T) {
 	for example, args := range map[string][]string{
 		"admin-api":     {"run"},
+		"browser":       {"run", "--config", "examples/browser/Caddyfile"},
 		"reverse_proxy": {"run", "--config", "examples/reverse_proxy/Caddyfile"},
 	} {
 		t.Run(example, func(t *testing.T) {
