@@ -183,11 +183,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if (identity == nil || !identity.ForwardCredential) && !h.keepAuthorization {
 		r.Header.Del(authorization)
 	}
-	if h.Stdio != nil {
-		h.Stdio.serve(w, r, identity)
-		return nil
-	}
-	return h.Handler.ServeHTTP(w, r, next)
+	return h.backend(w, r, next)
 }
 
 // Interface guards

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
@@ -168,13 +169,17 @@ func (s *Stdio) cleanup() error {
 	return err
 }
 
-// serve answers a request.
-func (s *Stdio) serve(w http.ResponseWriter, r *http.Request, identity *reqctx.Identity) {
-	caller := stdio.Caller{Principal: identity.Principal()}
-	if state := reqctx.From(r.Context()); state != nil {
-		caller.Message = state.Message
+// backend is what is behind the checks of mcp_proxy: upstreams, or processes.
+func (h *Handler) backend(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if h.Stdio == nil {
+		return h.Handler.ServeHTTP(w, r, next)
 	}
-	s.bridge.ServeHTTP(w, r, caller)
+	state := reqctx.From(r.Context())
+	if state == nil {
+		state = new(reqctx.State)
+	}
+	h.Stdio.bridge.ServeHTTP(w, r, stdio.Caller{Principal: state.Identity.Principal(), Message: state.Message})
+	return nil
 }
 
 // stdioLogger is the logger of the configuration in use, which is not always
