@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 # Every module of this repository, found by its go.mod; those that only pin a tool hold no code of ours.
 MODULES := $(patsubst %/,%,$(dir $(wildcard go.mod */go.mod */*/go.mod)))
-TOOLS := golangci-lint gofumpt govulncheck
+TOOLS := golangci-lint gofumpt govulncheck benchstat
 CODE := $(filter-out $(TOOLS:%=tools/%),$(MODULES))
 
 # Folders of npm packages that tests start: the real clients and servers.
@@ -39,8 +39,17 @@ unit: ## the quick inner loop: unit tests without -race and without the xcaddy-l
 	go test -skip '^TestXcaddyBuild$$' ./...
 
 .PHONY: bench
-bench: ## Go micro-benchmarks
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## compare with plain Caddy, half an hour on a quiet machine; writes bench/RESULTS.md
+	go -C bench run . -out RESULTS.md
+
+# Before and after a change: make microbench OUT=old.txt; make microbench OUT=new.txt; .tools/benchstat bin/old.txt bin/new.txt
+OUT ?= microbench.txt
+BENCH ?= .
+.PHONY: microbench
+microbench: .tools/benchstat ## Go benchmarks that match BENCH (all), into bin/OUT, summed up by benchstat
+	@mkdir -p bin
+	scripts/each.sh . bench -- go test -run '^$$' -bench '$(BENCH)' -benchmem -count 6 ./... | tee bin/$(OUT)
+	.tools/benchstat bin/$(OUT)
 
 .PHONY: fmt
 fmt: .tools/gofumpt ## format all Go files

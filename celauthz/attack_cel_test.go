@@ -273,13 +273,13 @@ func TestA137_CostLimitWithoutState(t *testing.T) {
 		`deny mcp.tool.name == "x" || mcp.prompt.arguments.exists(a, a == "x")`,
 		`require mcp.tool.arguments.?a.orValue(1) == 1 && jwt.sub != ""`)
 	var parts []*part
-	for _, c := range p.denies {
+	for _, c := range p.denies.list {
 		parts = append(parts, c.part)
 	}
-	for _, c := range p.requires {
+	for _, c := range p.requires.list {
 		parts = append(parts, c.part)
 	}
-	for _, c := range p.allows {
+	for _, c := range p.allows.list {
 		parts = append(append(parts, c.whole), c.parts...)
 	}
 	if len(parts) != 7 {
@@ -351,11 +351,11 @@ func (explosive) ContextEval(context.Context, any) (ref.Val, *cel.EvalDetails, e
 func TestA138_PanicOutsideTheLibrary(t *testing.T) {
 	for _, loops := range []bool{false, true} {
 		broken := &part{whole: explosive{}, partial: explosive{}, dependsOn: readsTool | readsArguments, loops: loops}
-		for name, p := range map[string]*policy{
-			"deny":    {denies: []clause{{"r", broken}}},
-			"require": {requires: []clause{{"r", broken}}},
-			"allow":   {allows: []allowClause{{"r", broken, []*part{broken}}}},
-		} {
+		deny, require, allow := new(policy), new(policy), new(policy)
+		deny.denies.add(clause{"r", broken}, broken)
+		require.requires.add(clause{"r", broken}, broken)
+		allow.allows.add(allowClause{"r", broken, []*part{broken}}, broken)
+		for name, p := range map[string]*policy{"deny": deny, "require": require, "allow": allow} {
 			for _, q := range []question{mayCall, isVisible, mayPass, mayAnything} {
 				if d := p.decide(context.Background(), q, callerOf(t, alice), subjectOf(q)); d.allowed {
 					t.Errorf("%s, %s: %+v", q, name, d)

@@ -10,7 +10,7 @@ import (
 
 // BenchmarkDecide judges a call that the last of the rules allows.
 func BenchmarkDecide(b *testing.B) {
-	for _, n := range []int{1, 10, 100} {
+	for _, n := range []int{1, 10, 100, 1000} {
 		var lines []string
 		for i := range n - 1 {
 			switch i % 3 {

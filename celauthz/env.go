@@ -45,6 +45,9 @@ const (
 	readsNow
 	// readsCaller is who asks, and how: known, except in a replay.
 	readsCaller
+	// readsRequest is what the headers of the request say, which no bound
+	// of a message or token holds for.
+	readsRequest
 
 	readsTarget = readsTool | readsPrompt | readsResource | readsTask
 )
@@ -78,7 +81,7 @@ var variables = []variable{
 	{"jwt", cel.MapType(cel.StringType, cel.DynType), readsCaller},
 	{"scopes", cel.ListType(cel.StringType), readsCaller},
 	{"mcp.method", cel.StringType, readsMethod},
-	{"mcp.version", cel.StringType, readsCaller},
+	{"mcp.version", cel.StringType, readsCaller | readsRequest},
 	{"mcp.tool.name", cel.StringType, readsTool},
 	{"mcp.tool.target", cel.StringType, readsTool},
 	{"mcp.tool.arguments", cel.MapType(cel.StringType, cel.DynType), readsTool | readsArguments},
@@ -91,13 +94,13 @@ var variables = []variable{
 	{"mcp.task.id", cel.StringType, readsTask},
 	{"mcp.task.name", cel.StringType, readsTask},
 	{"mcp.task.target", cel.StringType, readsTask},
-	{"request.method", cel.StringType, readsCaller},
-	{"request.scheme", cel.StringType, readsCaller},
-	{"request.host", cel.StringType, readsCaller},
-	{"request.path", cel.StringType, readsCaller},
-	{"request.uri", cel.StringType, readsCaller},
-	{"request.query", cel.MapType(cel.StringType, cel.ListType(cel.StringType)), readsCaller},
-	{"request.headers", cel.MapType(cel.StringType, cel.StringType), readsCaller},
+	{"request.method", cel.StringType, readsCaller | readsRequest},
+	{"request.scheme", cel.StringType, readsCaller | readsRequest},
+	{"request.host", cel.StringType, readsCaller | readsRequest},
+	{"request.path", cel.StringType, readsCaller | readsRequest},
+	{"request.uri", cel.StringType, readsCaller | readsRequest},
+	{"request.query", cel.MapType(cel.StringType, cel.ListType(cel.StringType)), readsCaller | readsRequest},
+	{"request.headers", cel.MapType(cel.StringType, cel.StringType), readsCaller | readsRequest},
 	{"source.address", cel.StringType, readsCaller},
 	{"source.port", cel.IntType, readsCaller},
 	{"now", cel.TimestampType, readsNow},

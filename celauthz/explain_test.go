@@ -328,19 +328,23 @@ func TestExplainAnswers(t *testing.T) {
 	}{
 		{Operation{Method: "tools/call", Target: "t", Arguments: arguments}, "allow", "allow#1", "allowed by allow#1", "null"},
 		{
-			Operation{Method: "tools/call", Target: "t"}, "deny", "deny#1", "this caller may use the target, but not like this: refused by deny#1",
+			Operation{Method: "tools/call", Target: "t"},
+			"deny", "deny#1", "this caller may use the target, but not like this: refused by deny#1",
 			`{"status":403,"body":"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-31403,\"message\":\"denied by rule \\\"deny#1\\\"\"}}"}`,
 		},
 		{
-			Operation{Method: "tools/call", Target: "x", Arguments: arguments}, "hidden", "deny#2", "this caller can never use the target: refused by deny#2",
+			Operation{Method: "tools/call", Target: "x", Arguments: arguments},
+			"hidden", "deny#2", "this caller can never use the target: refused by deny#2",
 			`{"status":200,"body":"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32602,\"message\":\"Unknown tool: x\"}}"}`,
 		},
 		{
-			Operation{Method: "resources/read", Target: "a:b", Version: "2026-07-28"}, "hidden", "deny#3", "this caller can never use the target: refused by deny#3",
+			Operation{Method: "resources/read", Target: "a:b", Version: "2026-07-28"},
+			"hidden", "deny#3", "this caller can never use the target: refused by deny#3",
 			`{"status":200,"body":"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32602,\"message\":\"Unknown resource: a:b\"}}"}`,
 		},
 		{
-			Operation{Method: "tools/call", Target: "w", Arguments: arguments}, "scope", "scope", "the rules allow it, but the token lacks a scope",
+			Operation{Method: "tools/call", Target: "w", Arguments: arguments},
+			"scope", "scope", "the rules allow it, but the token lacks a scope",
 			`{"status":403,"body":"authorization failed: the token lacks a scope","scopes":["write"]}`,
 		},
 		{
@@ -348,11 +352,13 @@ func TestExplainAnswers(t *testing.T) {
 			"allow", "allow#1", "allowed by allow#1", "null",
 		},
 		{
-			Operation{Method: "x/y"}, "deny", "default", "the specification does not have this method: no allow grants it",
+			Operation{Method: "x/y"},
+			"deny", "default", "the specification does not have this method: no allow grants it",
 			`{"status":200,"body":"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32601,\"message\":\"Method not found\"}}"}`,
 		},
 		{
-			Operation{Claims: jsontext.Value(`null`), Method: "initialize"}, "deny", "default",
+			Operation{Claims: jsontext.Value(`null`), Method: "initialize"},
+			"deny", "default",
 			"nothing at all is allowed to this caller: no allow grants it", `{"status":403,"body":"authorization failed"}`,
 		},
 	} {

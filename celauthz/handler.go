@@ -113,7 +113,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.MaxEvent == 0 {
 		h.MaxEvent = defaultMaxEvent
 	}
-	if len(h.policy.allows) == 0 && len(h.policy.requires) == 0 {
+	if len(h.policy.allows.list) == 0 && len(h.policy.requires.list) == 0 {
 		h.logger.Warn("there are only deny rules: whatever none of them denies is allowed")
 	}
 	return nil
@@ -247,7 +247,7 @@ func (h *Handler) caller(r *http.Request, state *reqctx.State, in *incoming) *ca
 		scopePolicy: h.scopes,
 	}
 	if state.Identity != nil {
-		who.claims = state.Identity.Claims
+		who.claims, who.identity = state.Identity.Claims, state.Identity
 	}
 	host, port, err := net.SplitHostPort(r.RemoteAddr)
 	if err == nil {

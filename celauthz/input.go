@@ -10,13 +10,17 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
+	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
 // caller is what does not change while one request is judged.
 type caller struct {
-	claims  map[string]any
-	request *http.Request
-	scheme  string
+	claims map[string]any
+	// identity is the one the claims are of; nil for claims without one.
+	identity  *reqctx.Identity
+	converted *celClaims
+	request   *http.Request
+	scheme    string
 	// address and port of the client, trusted proxies honoured.
 	address string
 	port    int64
@@ -65,10 +69,7 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	}
 	switch name {
 	case "jwt":
-		if a.claims == nil {
-			return noArguments, true
-		}
-		return a.claims, true
+		return a.celClaims().values, true
 	case "scopes":
 		return a.scopeList(), true
 	case "now":
@@ -117,6 +118,25 @@ func (a *activation) resolveMCP(name string) (any, bool) {
 	default:
 		return nil, false
 	}
+}
+
+// celClaims are the claims in the form of expressions.
+func (c *caller) celClaims() *celClaims {
+	switch {
+	case c.converted != nil:
+	case c.identity != nil:
+		c.converted = claimsFor(c.identity)
+	default:
+		c.converted = newClaims(c.claims)
+	}
+	return c.converted
+}
+
+// isSmall reports whether nothing that a question is about, and that comes
+// from outside, is large.
+func (a *activation) isSmall() bool {
+	return len(a.rawArguments) <= smallInput && len(a.name) <= smallInput && len(a.method) <= smallInput &&
+		a.celClaims().size <= smallInput
 }
 
 // Parent implements cel.Activation.

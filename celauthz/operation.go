@@ -210,11 +210,12 @@ func readClaims(text jsontext.Value) (map[string]any, error) {
 	return claims, err
 }
 
+// splitSource takes a port off an address that has one.
 func splitSource(source string) (address string, port int64, err error) {
 	host, portText, err := net.SplitHostPort(source)
-	if err != nil {
-		return source, 0, nil // an address alone
+	if err == nil {
+		port, err = strconv.ParseInt(portText, 10, 32)
+		return host, port, err
 	}
-	port, err = strconv.ParseInt(portText, 10, 32)
-	return host, port, err
+	return source, 0, nil
 }

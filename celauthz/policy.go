@@ -48,8 +48,8 @@ type Rule struct {
 
 // policy is a compiled set of rules. It never changes.
 type policy struct {
-	denies, requires []clause
-	allows           []allowClause
+	denies, requires indexed[clause]
+	allows           indexed[allowClause]
 	// loops: some rule iterates or searches, so decisions need a deadline.
 	loops bool
 	// dependsOn is what any of the rules reads.
@@ -142,14 +142,14 @@ func (p *policy) addParts(name string, rule *Rule) error {
 		}
 		switch rule.Action {
 		case Allow:
-			p.allows = append(p.allows, allowClause{name, whole, parts})
+			p.allows.add(allowClause{name, whole, parts}, whole)
 		case Deny:
 			for _, part := range parts {
-				p.denies = append(p.denies, clause{name, part})
+				p.denies.add(clause{name, part}, part)
 			}
 		case Require:
 			for _, part := range parts {
-				p.requires = append(p.requires, clause{name, part})
+				p.requires.add(clause{name, part}, part)
 			}
 		}
 	}
@@ -217,19 +217,15 @@ func (p *policy) answer(ctx context.Context, q question, who *caller, what *subj
 	}
 	a := activation{caller: who, subject: what}
 	a.openReads, a.open = q.open(Deny, what.kind)
-	for _, c := range p.denies {
-		if !c.part.applies(q, what.kind) {
-			continue
-		}
-		if v := c.part.eval(ctx, &a); v == isTrue || v == isError {
+	for w := p.denies.about(q, what); w.next(); {
+		c := &p.denies.list[w.number]
+		if c.part.applies(q, what.kind) && c.part.eval(ctx, &a).denies() {
 			return decision{false, c.rule}
 		}
 	}
-	for _, c := range p.requires {
-		if !c.part.applies(q, what.kind) {
-			continue
-		}
-		if v := c.part.eval(ctx, &a); v == isFalse || v == isError {
+	for w := p.requires.about(q, what); w.next(); {
+		c := &p.requires.list[w.number]
+		if c.part.applies(q, what.kind) && c.part.eval(ctx, &a).fails() {
 			return decision{false, c.rule}
 		}
 	}
@@ -238,16 +234,13 @@ func (p *policy) answer(ctx context.Context, q question, who *caller, what *subj
 
 // grant looks for an allow.
 func (p *policy) grant(ctx context.Context, q question, a *activation) decision {
-	if len(p.allows) == 0 && q != mayPassUnknown {
+	if len(p.allows.list) == 0 && q != mayPassUnknown {
 		return decision{true, DefaultRule}
 	}
 	a.openReads, a.open = q.open(Allow, a.kind)
-	for i := range p.allows {
-		c := &p.allows[i]
-		if !c.applies(q, a.kind) {
-			continue
-		}
-		if c.grants(ctx, q, a) {
+	for w := p.allows.about(q, a.subject); w.next(); {
+		c := &p.allows.list[w.number]
+		if c.applies(q, a.kind) && c.grants(ctx, q, a) {
 			return decision{true, c.rule}
 		}
 	}

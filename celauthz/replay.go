@@ -56,7 +56,7 @@ type Replayer struct {
 func NewReplayer(h *Handler) *Replayer {
 	r := &Replayer{handler: h, anyClaim: make(map[*part]bool)}
 	for _, v := range variables {
-		if v.dependsOn == readsCaller && v.name != "jwt" && v.name != "mcp.version" {
+		if v.dependsOn&readsCaller != 0 && v.name != "jwt" && v.name != "mcp.version" {
 			r.always = append(r.always, cel.AttributePattern(v.name))
 		}
 	}
@@ -77,10 +77,10 @@ func NewReplayer(h *Handler) *Replayer {
 
 // parts are all that Replay evaluates.
 func (h *Handler) parts() (list []*part) {
-	for _, c := range slices.Concat(h.policy.denies, h.policy.requires) {
+	for _, c := range slices.Concat(h.policy.denies.list, h.policy.requires.list) {
 		list = append(list, c.part)
 	}
-	for _, c := range h.policy.allows {
+	for _, c := range h.policy.allows.list {
 		list = append(list, c.whole)
 	}
 	for _, need := range h.scopes.needs {
@@ -262,14 +262,14 @@ func (r *Replayer) decide(ctx context.Context, a *activation) (after, rule, deta
 			detail = name + " " + why
 		}
 	}
-	for _, c := range p.denies {
+	for _, c := range p.denies.list {
 		if v, why := r.ask(ctx, c.part, a); v.denies() {
 			return "deny", c.rule, ""
 		} else if v == isUnknown {
 			open(c.rule, why)
 		}
 	}
-	for _, c := range p.requires {
+	for _, c := range p.requires.list {
 		if !c.part.applies(mayCall, a.kind) {
 			continue
 		}
@@ -308,12 +308,12 @@ func (r *Replayer) ask(ctx context.Context, p *part, a *activation) (v verdict, 
 // one may.
 func (r *Replayer) grant(ctx context.Context, a *activation, open func(name, why string)) (rule string, perhaps bool) {
 	p := r.handler.policy
-	if len(p.allows) == 0 {
+	if len(p.allows.list) == 0 {
 		return DefaultRule, false
 	}
 	var name, reason string
-	for i := range p.allows {
-		c := &p.allows[i]
+	for i := range p.allows.list {
+		c := &p.allows.list[i]
 		if !c.applies(mayCall, a.kind) {
 			continue
 		}

@@ -40,12 +40,16 @@ func (v verdict) fails() bool { return v == isFalse || v == isError }
 // the smallest thing that is judged by itself.
 type part struct {
 	// whole evaluates when nothing is open, partial when something is.
-	whole, partial cel.Program
+	// uncounted is whole for small input, where no evaluation can cost too
+	// much; nil where that cannot be known.
+	whole, uncounted, partial cel.Program
 	// dependsOn is what the part reads.
 	dependsOn reads
 	// loops: it iterates or searches texts, so its evaluation watches the
 	// deadline.
 	loops bool
+	// pins are the names for which it has to be evaluated; nil for all.
+	pins *pins
 	// expr is the part in its expression, for those who ask why.
 	expr celast.Expr
 	from *expression
@@ -72,8 +76,11 @@ func (p *part) evaluate(ctx context.Context, a *activation) (out ref.Val, err er
 		}
 	}()
 	program := p.whole
-	if p.dependsOn&a.openReads != 0 {
+	switch {
+	case p.dependsOn&a.openReads != 0:
 		program = p.partial
+	case p.uncounted != nil && a.isSmall():
+		program = p.uncounted
 	}
 	if p.loops {
 		// inside an expression the deadline is looked at in loops only
@@ -167,6 +174,11 @@ func (s *splitter) build(expr celast.Expr) (*part, error) {
 	sub := celast.NewCheckedAST(celast.NewAST(expr, s.ast.SourceInfo()), s.ast.TypeMap(), s.ast.ReferenceMap())
 	options := []cel.ProgramOption{cel.CostLimit(costLimit), cel.InterruptCheckFrequency(interruptEvery)}
 	var err error
+	if p.dependsOn&readsRequest == 0 && staysBelow(sub, costLimit) {
+		if p.uncounted, err = s.env.PlanProgram(sub, cel.EvalOptions(cel.OptOptimize)); err != nil {
+			return nil, err
+		}
+	}
 	if p.whole, err = s.env.PlanProgram(sub, append(options, cel.EvalOptions(cel.OptOptimize))...); err != nil {
 		return nil, err
 	}
@@ -203,11 +215,17 @@ func compileParts(expression string, act Action) (whole *part, parts []*part, er
 	if parts, err = s.split(operator); err != nil {
 		return nil, nil, fmt.Errorf("cannot be planned: %w", err)
 	}
+	pin := pinner{s.ast.ReferenceMap()}
 	if act != Allow {
+		for _, p := range parts {
+			// a require says nothing when it is true, a deny when it is false
+			p.pins = pin.unless(p.expr, act == Require)
+		}
 		return nil, parts, checkKinds(parts)
 	}
 	if whole, err = s.build(s.ast.Expr()); err != nil {
 		return nil, nil, fmt.Errorf("cannot be planned: %w", err)
 	}
+	whole.pins = pin.unless(whole.expr, false)
 	return whole, parts, nil
 }

@@ -34,8 +34,8 @@ func (p *policy) explainRule(ctx context.Context, q question, a *activation, nam
 	v := RuleVerdict{Name: name, Action: action, Effect: "none"}
 	switch action {
 	case Allow:
-		for i := range p.allows {
-			c := &p.allows[i]
+		for i := range p.allows.list {
+			c := &p.allows.list[i]
 			if c.rule != name {
 				continue
 			}
@@ -52,9 +52,9 @@ func (p *policy) explainRule(ctx context.Context, q question, a *activation, nam
 			v.Expressions = append(v.Expressions, e)
 		}
 	case Deny:
-		v.explainClauses(ctx, q, a, p.denies, isTrue)
+		v.explainClauses(ctx, q, a, p.denies.list, isTrue)
 	case Require:
-		v.explainClauses(ctx, q, a, p.requires, isFalse)
+		v.explainClauses(ctx, q, a, p.requires.list, isFalse)
 	}
 	return v
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -363,5 +364,31 @@ func TestProxyAnswers(t *testing.T) {
 			t.Errorf("the page has no row for %d without a body", want)
 		}
 	}
-	complain(t, page, rows[:1])
+
+	session := header("Mcp-Session-Id", "a")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Mcp-Session-Id", "a b") }))
+	defer server.Close()
+	g := serve(t, "mcp_proxy "+server.URL+" {\n\tsession_key "+sessionKey+"\n}\n")
+	ask := func() *http.Request { return post(signed("", ""), callGetMe) }
+	check(t, "malformed id", rows, g.ask(change(ask(), header("Mcp-Session-Id", "a b"))))
+	check(t, "foreign id", rows, g.ask(change(ask(), session)))
+	check(t, "id of the server", rows, g.ask(ask()))
+	keyless := serve(t, `{
+	storage file_system `+os.DevNull+`
+}
+:80 {
+	mcp_jwt {
+		issuer https://idp.example.com {
+			jwks file /etc/caddy/idp.jwks.json
+		}
+	}
+	mcp_proxy `+server.URL+`
+}
+`)
+	answer := keyless.ask(change(ask(), session))
+	check(t, "no session key", rows, answer)
+	if answer.Header().Get("Retry-After") == "" {
+		t.Errorf("no session key: %v", answer.Header())
+	}
+	complain(t, page, rows[:5]) // those behind them have no body
 }

@@ -40,6 +40,10 @@ var bounds = map[string][]string{
 	"expression":                                   {"celauthz.maxExpressionSize"},
 	"one evaluation":                               {"celauthz.costLimit"},
 	"all rules for one question":                   {"celauthz.decisionDeadline"},
+	"`Mcp-Session-Id` of a client":                 {"mcpproxy.maxSealedID"},
+	"`Mcp-Session-Id` of a server":                 {"mcpproxy.maxUpstreamID", "mcpproxy.maxReplica"},
+	"session key":                                  {"mcpproxy.minKeySize"},
+	"reading the session key":                      {"mcpproxy.keyTimeout", "mcpproxy.keyCooldown"},
 }
 
 // elsewhere are constants whose names look like bounds, but that bound nothing

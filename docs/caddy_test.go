@@ -27,7 +27,7 @@ import (
 
 // keySet holds the public key of RFC 8037 appendix A, which the examples show
 // as well, and a symmetric key. It is what the files below /etc/caddy/ hold,
-// except those whose names end in .pem.
+// except those whose names end in .pem or .key.
 const keySet = `{"keys":[` +
 	`{"kty":"OKP","crv":"Ed25519","kid":"2026-01","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},` +
 	`{"kty":"oct","kid":"shared","alg":"HS256","k":"` + sharedKey + `"}]}`
@@ -37,6 +37,9 @@ const (
 	privateKey = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"
 	sharedKey  = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr8"
 )
+
+// sessionKey is what the files hold whose names end in .key.
+const sessionKey = "c2Vzc2lvbnMgb2YgdGhlIGV4YW1wbGVzIG9ubHksIG9mIG5vYm9keQ=="
 
 // certificate is one in PEM, whosever it may be.
 var certificate = func() string {
@@ -117,11 +120,15 @@ func config(t *testing.T, text, dir string) *caddy.Config {
 	t.Setenv("MCP_KEYS", keySet)
 	t.Setenv("MCP_UPSTREAM", upstream)
 	t.Setenv("MCP_SERVER_TOKEN", "a token of the gateway")
+	t.Setenv("MCP_SESSION_KEY", sessionKey)
 	text = strings.ReplaceAll(text, logFolder, dir)
 	text = namedFile.ReplaceAllStringFunc(text, func(name string) string {
 		content := keySet
-		if filepath.Ext(name) == ".pem" {
+		switch filepath.Ext(name) {
+		case ".pem":
 			content = certificate
+		case ".key":
+			content = sessionKey
 		}
 		name = filepath.Join(dir, filepath.Base(name))
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -21,6 +22,7 @@ func TestCaddyfiles(t *testing.T) {
 		files = append(files, found...)
 	}
 	t.Chdir("..")
+	t.Setenv("SESSION_KEY", strings.Repeat("A", 43)+"=")
 	for _, file := range files {
 		t.Run(file, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("examples", file))

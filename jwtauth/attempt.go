@@ -13,7 +13,8 @@ import (
 
 // attempt finds out whether something else in a site handles a request. What
 // turns it away (no token, not allowed, not found) with anything but JSON
-// has not handled it, and leaves no trace in the answer.
+// has not handled it, nor has a page that answers for every path; they leave
+// no trace in the answer.
 type attempt struct {
 	client http.ResponseWriter
 	// header is that of the answer until it is known to be one.
@@ -42,7 +43,7 @@ func (a *attempt) WriteHeader(status int) {
 		return
 	}
 	mediaType, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
-	if !a.handled && turnsAway[status] && mediaType != "application/json" {
+	if !a.handled && (turnsAway[status] && mediaType != "application/json" || status == http.StatusOK && mediaType == "text/html") {
 		a.turned = true
 		return
 	}

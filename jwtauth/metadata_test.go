@@ -155,6 +155,10 @@ func TestMetadataOfTheSiteItself(t *testing.T) {
 	handle /.well-known/oauth-text {
 		respond "no such page" 404
 	}
+	handle /.well-known/oauth-page {
+		header Content-Type "text/html; charset=utf-8"
+		respond "<h1>Welcome</h1>"
+	}
 	handle /.well-known/oauth-broken {
 		respond broken 500
 	}
@@ -173,6 +177,7 @@ func TestMetadataOfTheSiteItself(t *testing.T) {
 		"mine":                 `200 mine`,
 		"gone":                 `404 {"gone":true}`,
 		"text":                 `404 ` + notFound,
+		"page":                 `404 ` + notFound,
 		"broken":               `500 broken`,
 		"error":                `404 ` + notFound,
 		"shaped":               `405 shaped 405`,

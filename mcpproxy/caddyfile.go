@@ -30,6 +30,8 @@ var (
 //	        max_processes <n>
 //	    }
 //	    public
+//	    session_binding on | off
+//	    session_key <base64>
 //	    <any reverse_proxy subdirective>
 //	}
 //
@@ -101,6 +103,17 @@ func (h *Handler) takeOwnOptions(segment caddyfile.Segment) (tokens []caddyfile.
 			if err := h.Stdio.unmarshalCaddyfile(d); err != nil {
 				return nil, nil, err
 			}
+		case "session_binding":
+			if err := h.takeSessionBinding(d); err != nil {
+				return nil, nil, err
+			}
+		case "session_key":
+			if err := cfutil.OneArg(d, &h.SessionKey); err != nil {
+				return nil, nil, err
+			}
+			if _, err := decodeKey(h.SessionKey); err != nil && !cfutil.HasPlaceholder(h.SessionKey) {
+				return nil, nil, d.WrapErr(errSessionKey)
+			}
 		case "to":
 			tokens = append(tokens, d.Token())
 			if err := takeUpstreams(); err != nil {
@@ -111,6 +124,23 @@ func (h *Handler) takeOwnOptions(segment caddyfile.Segment) (tokens []caddyfile.
 		}
 	}
 	return append(tokens, closing), paths, nil
+}
+
+// takeSessionBinding reads session_binding on | off.
+func (h *Handler) takeSessionBinding(d *caddyfile.Dispenser) error {
+	var word string
+	if err := cfutil.OneArg(d, &word); err != nil {
+		return err
+	}
+	if h.SessionBinding != nil {
+		return d.Err("session_binding is given twice")
+	}
+	if word != "on" && word != "off" {
+		return d.Errf("session_binding is on or off, not %q", word)
+	}
+	bind := word == "on"
+	h.SessionBinding = &bind
+	return nil
 }
 
 // splitPath takes the path off an upstream URL; reverse_proxy wants the rest.

@@ -41,7 +41,21 @@ type Handler struct {
 	// refused with 403: a forgotten handler must not open a server.
 	Public bool `json:"public,omitempty"`
 
+	// Binds each session to who began it (issuer, subject and client of the
+	// token) and to the replica that has it, by sealing the server's
+	// Mcp-Session-Id. Default: true. If false, ids pass as they are.
+	SessionBinding *bool `json:"session_binding,omitempty"`
+
+	// What session ids are sealed with: at least 32 random bytes in base64,
+	// the same on all instances. Placeholders {env.*} and {file.*} are
+	// replaced. Default: made once, and kept in Caddy's storage.
+	SessionKey string `json:"session_key,omitempty"`
+
 	logger *zap.Logger
+	// key is what every key of this proxy comes from.
+	key *sessionKey
+	// sessions is nil where they are not bound.
+	sessions *sessions
 	// provisioned: the proxy has been set up, as far as that went.
 	provisioned bool
 	// keepAuthorization: the configuration makes something of the client's
@@ -61,7 +75,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	if h.Stdio != nil {
-		return h.Stdio.provision(&h.Handler)
+		return errors.Join(h.Stdio.provision(&h.Handler), h.provisionSessions(ctx))
 	}
 	if len(h.Upstreams) == 0 && h.DynamicUpstreamsRaw == nil {
 		return errNoUpstream
@@ -86,8 +100,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.TransportRaw = transport
 	h.keepAuthorization = h.setsAuthorization()
+	if err := h.provisionSessions(ctx); err != nil {
+		return err
+	}
 	h.provisioned = true
 	err = h.Handler.Provision(ctx)
+	h.bindReplicas()
 	if err != nil {
 		// Cleanup follows, and must not count down the hosts of the running
 		// configuration
@@ -183,7 +201,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if (identity == nil || !identity.ForwardCredential) && !h.keepAuthorization {
 		r.Header.Del(authorization)
 	}
-	return h.backend(w, r, next)
+	return h.sessions.serve(w, r, func(w http.ResponseWriter, r *http.Request) error {
+		return h.backend(w, r, next)
+	})
 }
 
 // Interface guards

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	_ "github.com/caddyserver/caddy/v2/modules/filestorage"
 
 	"github.com/caddymcp/gateway/internal/reqctx"
 )
@@ -22,10 +24,17 @@ import (
 // test, as Caddy does.
 func newContext(t *testing.T) caddy.Context {
 	t.Helper()
+	return newContextIn(t, t.TempDir())
+}
+
+// newContextIn is newContext with a folder for Caddy's storage.
+func newContextIn(t *testing.T, storage string) caddy.Context {
+	t.Helper()
 	quiet := caddy.BaseLog{WriterRaw: json.RawMessage(`{"output":"discard"}`)}
 	root, err := caddy.ProvisionContext(&caddy.Config{
-		Admin:   &caddy.AdminConfig{Disabled: true},
-		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: quiet}}},
+		Admin:      &caddy.AdminConfig{Disabled: true},
+		StorageRaw: json.RawMessage(fmt.Sprintf(`{"module":"file_system","root":%q}`, storage)),
+		Logging:    &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: quiet}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +47,12 @@ func newContext(t *testing.T) caddy.Context {
 // fromJSON loads a handler as Caddy does.
 func fromJSON(t *testing.T, config string) *Handler {
 	t.Helper()
-	module, err := newContext(t).LoadModuleByID("http.handlers.mcp_proxy", json.RawMessage(config))
+	return fromJSONIn(t, newContext(t), config)
+}
+
+func fromJSONIn(t *testing.T, ctx caddy.Context, config string) *Handler {
+	t.Helper()
+	module, err := ctx.LoadModuleByID("http.handlers.mcp_proxy", json.RawMessage(config))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +62,11 @@ func fromJSON(t *testing.T, config string) *Handler {
 // fromCaddyfile reads a directive, and loads what it comes to.
 func fromCaddyfile(t *testing.T, directive string) *Handler {
 	t.Helper()
+	return fromCaddyfileIn(t, newContext(t), directive)
+}
+
+func fromCaddyfileIn(t *testing.T, ctx caddy.Context, directive string) *Handler {
+	t.Helper()
 	h := new(Handler)
 	if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser(directive)); err != nil {
 		t.Fatal(err)
@@ -56,7 +75,7 @@ func fromCaddyfile(t *testing.T, directive string) *Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fromJSON(t, string(config))
+	return fromJSONIn(t, ctx, string(config))
 }
 
 // alice is somebody whom a mcp_jwt has let in.

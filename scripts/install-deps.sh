@@ -3,7 +3,7 @@
 # into `packages`; the tools of the Makefile do not: it builds them, pinned, from tools/.
 set -euo pipefail
 
-packages=(curl)
+packages=(chromium curl nghttp2-client wrk)
 
 missing=()
 for p in "${packages[@]}"; do

@@ -92,12 +92,12 @@ func (c *checked) status() int {
 	}
 }
 
-func (c *checked) print(w io.Writer) {
+func (c *checked) show(w io.Writer) {
 	for _, h := range c.Handlers {
 		fmt.Fprintf(w, "mcp_authorize %s: %s\n", h, plural(len(h.Rules), "rule"))
 	}
 	for _, result := range c.Cases {
-		result.print(w)
+		result.show(w)
 	}
 	if c.Failed > 0 {
 		fmt.Fprintln(w)
@@ -106,12 +106,12 @@ func (c *checked) print(w io.Writer) {
 		fmt.Fprintf(w, "%s, %d passed, %d failed\n", plural(len(c.Cases), "case"), c.Passed, c.Failed)
 	}
 	if c.Replay != nil {
-		c.Replay.print(w)
+		c.Replay.show(w)
 	}
 }
 
 // print shows a case that failed as a diff.
-func (r *caseResult) print(w io.Writer) {
+func (r *caseResult) show(w io.Writer) {
 	if r.Passed {
 		return
 	}

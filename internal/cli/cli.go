@@ -46,7 +46,7 @@ func exitWith(status int) error {
 
 // report is what a command has found, printed as text or as JSON.
 type report interface {
-	print(w io.Writer)
+	show(w io.Writer)
 }
 
 // call is one call of a command.
@@ -110,7 +110,7 @@ func (c command) cobra(exit func(status int) error) *cobra.Command {
 		if cl.yes("json") {
 			printJSON(cmd.OutOrStdout(), found)
 		} else {
-			found.print(printable{cmd.OutOrStdout()})
+			found.show(printable{cmd.OutOrStdout()})
 		}
 		if status == exitOK {
 			return nil

@@ -111,7 +111,7 @@ func caddyfile(d *jwtauth.Diagnosis, resource *url.URL, ca, proxy string) string
 		"\tmcp_proxy http://127.0.0.1:3001/mcp\n}\n"
 }
 
-func (d *diagnosed) print(w io.Writer) {
+func (d *diagnosed) show(w io.Writer) {
 	fmt.Fprintf(w, "%s\n\n", d.Issuer)
 	for _, place := range d.Places {
 		fmt.Fprintf(w, "  %s\n    %s\n", place.URL, orElse(place.Problem, "found"))

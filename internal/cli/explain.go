@@ -144,7 +144,7 @@ func (e *explained) readRequest(c *call) error {
 	return nil
 }
 
-func (e *explained) print(w io.Writer) {
+func (e *explained) show(w io.Writer) {
 	if e.Verified != nil {
 		fmt.Fprint(w, "The signature of the token was NOT verified; these are the rules only.\n\n")
 	}

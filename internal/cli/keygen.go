@@ -113,7 +113,7 @@ func (g *generated) generate() (private, set []byte, err error) {
 	return append(private, '\n'), append(set, '\n'), errors.Join(err, err1, err2)
 }
 
-func (g *generated) print(w io.Writer) {
+func (g *generated) show(w io.Writer) {
 	fmt.Fprintf(w, `%s key %s
 public half:  %s
 private half: %s

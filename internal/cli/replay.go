@@ -100,7 +100,7 @@ func (r *replayed) add(number int, one *celauthz.Replayed) {
 	same.Count++
 }
 
-func (r *replayed) print(w io.Writer) {
+func (r *replayed) show(w io.Writer) {
 	fmt.Fprintf(w, "%s: %s, %d unchanged, %d changed, %d undecided\n",
 		r.File, plural(r.Decisions, "decision"), r.Unchanged, r.Changed, r.Undecided)
 	for _, s := range r.Changes {

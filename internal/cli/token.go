@@ -56,7 +56,7 @@ type signed struct {
 	Claims map[string]jsontext.Value `json:"claims"`
 }
 
-func (s *signed) print(w io.Writer) { fmt.Fprintln(w, s.Token) }
+func (s *signed) show(w io.Writer) { fmt.Fprintln(w, s.Token) }
 
 func token(c *call) (report, int, error) {
 	key, alg, err := readKey(c.text("key"))

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
@@ -34,6 +35,20 @@ type Identity struct {
 	// StepUp answers 403 with a challenge that names all scopes an operation
 	// needs (RFC 6750 section 3.1); nil for an anonymous request.
 	StepUp func(w http.ResponseWriter, r *http.Request, scopes []string) error
+
+	derived atomic.Pointer[any]
+}
+
+// Derived returns what is made of the claims once, for all requests with
+// this token. There is one maker, and its results are interchangeable: two
+// requests at a time may each make one.
+func (i *Identity) Derived(from func(claims map[string]any) any) any {
+	if known := i.derived.Load(); known != nil {
+		return *known
+	}
+	made := from(i.Claims)
+	i.derived.Store(&made)
+	return made
 }
 
 // clientClaims are the names by which issuers call the OAuth client that got

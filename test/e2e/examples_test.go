@@ -12,6 +12,9 @@ import (
 	"testing"
 )
 
+// harmless is a value for variables of which nothing is known; it is a session key as well.
+const harmless = "aGFybWxlc3MsIGhhcm1sZXNzIGFuZCBoYXJtbGVzcy4="
+
 // TestExamplesAreValid loads every configuration in examples/, without a network. A variable of the environment that
 // has no default gets a harmless value.
 func TestExamplesAreValid(t *testing.T) {
@@ -81,7 +84,7 @@ func harmlessVariables(t *testing.T, file string) []string {
 	}
 	var variables []string
 	for _, match := range variable.FindAllStringSubmatch(string(text), -1) {
-		variables = append(variables, match[1]+"=harmless")
+		variables = append(variables, match[1]+"="+harmless)
 	}
 	return variables
 }
@@ -177,6 +180,24 @@ func TestExamplePages(t *testing.T) {
 				s.follow(t, b)
 			}
 		})
+	}
+}
+
+// TestReplicasPage types what the README of examples/replicas tells to type, at the ports that stand there.
+func TestReplicasPage(t *testing.T) {
+	wantFixedPorts(t)
+	for _, port := range []int{quickstartDemoPort, quickstartDemoPort + 1} {
+		startDemo(t, "-stateful", "-listen", loopback(port))
+	}
+	for i := range 2 {
+		cmd := caddyCommand(t, "run", "--config", "examples/replicas/Caddyfile")
+		cmd.Env = append(cmd.Env, "SESSION_KEY="+harmless, fmt.Sprintf("GATEWAY_PORT=%d", quickstartPort+i),
+			"CADDY_ADMIN="+loopback(quickstartAdminPort+i))
+		startServing(t, cmd).waitForPort(t, quickstartPort+i)
+	}
+	s := startShell(t, repository)
+	for _, b := range exampleBlocks(t, "replicas") {
+		s.follow(t, b)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 type gateway struct {
 	*process
 	caddyfile   string
+	host        string // with the scheme
 	port, admin int
 	storage     string
 }
@@ -20,14 +21,31 @@ type gateway struct {
 // startGateway starts the gateway with the directives of one site.
 func startGateway(t *testing.T, site string) *gateway {
 	t.Helper()
-	dir := t.TempDir()
+	return startGatewayAt(t, "http://127.0.0.1", func(string) string { return site })
+}
+
+// startGatewayAt starts a gateway whose directives name its URL. The host comes with the scheme.
+func startGatewayAt(t *testing.T, host string, site func(url string) string) *gateway {
+	t.Helper()
+	return launchGateway(t, t.TempDir(), host, site)
+}
+
+// startGatewayWith is startGateway with a folder for Caddy's storage, which several may share.
+func startGatewayWith(t *testing.T, storage, site string) *gateway {
+	t.Helper()
+	return launchGateway(t, storage, "http://127.0.0.1", func(string) string { return site })
+}
+
+func launchGateway(t *testing.T, storage, host string, site func(url string) string) *gateway {
+	t.Helper()
 	g := &gateway{
-		caddyfile: filepath.Join(dir, "Caddyfile"),
+		caddyfile: filepath.Join(t.TempDir(), "Caddyfile"),
+		host:      host,
 		port:      freePort(t),
 		admin:     freePort(t),
-		storage:   filepath.Join(dir, "storage"),
+		storage:   storage,
 	}
-	g.write(t, site)
+	g.write(t, site(g.url()))
 	g.process = startServing(t, caddyCommand(t, "run", "--config", g.caddyfile))
 	g.waitForPort(t, g.admin)
 	g.waitForPort(t, g.port)
@@ -35,7 +53,10 @@ func startGateway(t *testing.T, site string) *gateway {
 }
 
 // url is where clients reach the MCP server behind.
-func (g *gateway) url() string { return "http://" + loopback(g.port) + "/mcp" }
+func (g *gateway) url() string { return g.origin() + "/mcp" }
+
+// origin is the scheme, the host and the port of that URL.
+func (g *gateway) origin() string { return fmt.Sprintf("%s:%d", g.host, g.port) }
 
 // reload does what somebody does who has changed the Caddyfile.
 func (g *gateway) reload(t *testing.T, site string) {
@@ -56,18 +77,23 @@ func (g *gateway) write(t *testing.T, site string) {
 
 // config is a whole Caddyfile.
 func (g *gateway) config(site string) string {
+	address := fmt.Sprintf("http://:%d", g.port)
+	if strings.HasPrefix(g.host, "https:") {
+		address = g.origin()
+	}
 	return fmt.Sprintf(`{
 	admin %s
+	auto_https disable_redirects
 	persist_config off
 	storage file_system %q
 	debug
 }
 
-http://:%d {
+%s {
 	bind 127.0.0.1
 %s
 }
-`, loopback(g.admin), g.storage, g.port, site)
+`, loopback(g.admin), g.storage, address, site)
 }
 
 // startServing starts a program that is a gateway. When it ends, its log must show neither a fault nor a secret.

@@ -55,6 +55,16 @@ func (rec *recorder) seen(t *testing.T) []*http.Request {
 	return slices.Clone(rec.requests)
 }
 
+// wantNone checks that nothing has reached the server behind the gateway.
+func (rec *recorder) wantNone(t *testing.T) {
+	t.Helper()
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	for _, r := range rec.requests {
+		t.Errorf("the server behind the gateway got %s %s", r.Method, r.URL)
+	}
+}
+
 // wantWithout checks that a text is nowhere in what has been sent ahead of the bodies.
 func (rec *recorder) wantWithout(t *testing.T, text string) {
 	t.Helper()

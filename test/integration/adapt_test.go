@@ -66,6 +66,7 @@ func TestAdapt(t *testing.T) {
 	t.Setenv("MCP_TEST_ISSUER", "https://idp.example.com")
 	t.Setenv("MCP_TEST_UPSTREAM", "127.0.0.1:3001")
 	t.Setenv("MCP_TEST_UPSTREAM_TOKEN", "s3cret")
+	t.Setenv("MCP_TEST_SESSION_KEY", "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=")
 	for _, file := range goldenFiles(t) {
 		name := strings.TrimSuffix(filepath.Base(file), ".caddyfiletest")
 		goldens := readGoldens(t, file)

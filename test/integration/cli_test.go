@@ -234,11 +234,11 @@ func TestCommandLineDoctor(t *testing.T) {
 	if code != 0 {
 		t.Errorf("%d\n%s\n%s", code, block, out)
 	}
-	if found := c.run("doctor", "--json", issuer).wants(0).json(); found["ok"] != true || found["jwks_uri"] != issuer+"/keys" {
+	if found := c.run("doctor", "--json", issuer).wants(0).json(); fmt.Sprint(found["ok"]) != "true" || found["jwks_uri"] != issuer+"/keys" {
 		t.Errorf("%v", found)
 	}
 	c.run("doctor", issuer+"/").wants(4, "error    discovery: no document of this issuer was found", `the document is for issuer "`+issuer+`"`)
-	if found := c.run("doctor", "--json", issuer+"/x").wants(4).json(); found["ok"] != false || found["caddyfile"] != nil {
+	if found := c.run("doctor", "--json", issuer+"/x").wants(4).json(); fmt.Sprint(found["ok"]) != "false" || found["caddyfile"] != nil {
 		t.Errorf("%v", found)
 	}
 	if e := c.run("doctor").wants(1); !strings.Contains(e.stderr, "accepts 1 arg(s)") {
@@ -249,6 +249,7 @@ func TestCommandLineDoctor(t *testing.T) {
 // TestExampleCases: every example with rules ships cases, and they hold.
 func TestExampleCases(t *testing.T) {
 	const examples = "../../examples"
+	t.Setenv("SESSION_KEY", strings.Repeat("A", 43)+"=")
 	folders, err := filepath.Glob(examples + "/*")
 	if err != nil {
 		t.Fatal(err)
@@ -277,16 +278,19 @@ func TestExampleCases(t *testing.T) {
 			if !bytes.Contains(text, []byte("mcp_authorize")) {
 				continue
 			}
-			cases := filepath.Join(folder, "cases.yaml")
-			if _, err := os.Stat(cases); err != nil {
-				t.Errorf("examples/%s has an mcp_authorize and no cases.yaml", name)
+			cases := "cases.yaml" // of the Caddyfile; others are named after their configuration
+			if base := filepath.Base(config); base != "Caddyfile" {
+				cases = strings.TrimSuffix(base, filepath.Ext(base)) + ".cases.yaml"
+			}
+			if _, err := os.Stat(filepath.Join(folder, cases)); err != nil {
+				t.Errorf("examples/%s/%s has an mcp_authorize and no %s", name, filepath.Base(config), cases)
 				continue
 			}
 			checked++
-			c.run("check", "--config", filepath.Join("examples", name, filepath.Base(config)), "--cases", filepath.Join("examples", name, "cases.yaml")).wants(0, " 0 failed")
+			c.run("check", "--config", filepath.Join("examples", name, filepath.Base(config)), "--cases", filepath.Join("examples", name, cases)).wants(0, " 0 failed")
 		}
 	}
-	if checked < 5 {
-		t.Errorf("only %d examples have cases", checked)
+	if checked < 14 {
+		t.Errorf("only %d configurations have cases", checked)
 	}
 }

@@ -311,6 +311,8 @@ type upstream struct {
 	requests []seen
 	// held, when it is set, is what an answer waits for.
 	held chan struct{}
+	// sessionID, when it is set, is in the header of every answer.
+	sessionID string
 }
 
 // seen is one request as the upstream got it.
@@ -340,6 +342,9 @@ func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
 	u.mu.Unlock()
 	if held != nil {
 		<-held
+	}
+	if u.sessionID != "" {
+		w.Header().Set("Mcp-Session-Id", u.sessionID)
 	}
 	var message struct {
 		ID     json.RawMessage `json:"id"`

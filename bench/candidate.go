@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+const (
+	issuer   = "https://idp.example.com"
+	audience = "https://mcp.example.com/mcp"
+)
+
+// setup is what a candidate puts in front of the upstream.
+type setup int
+
+const (
+	plainProxy setup = iota // Caddy's reverse_proxy with its defaults
+	withJWT                 // mcp_jwt before it
+	withRules               // mcp_jwt and mcp_authorize before it
+	everything              // all three handlers
+	goSDK                   // no Caddy: the Go SDK's middleware and net/http
+)
+
+// candidate is one of the servers that a group compares.
+type candidate struct {
+	name   string
+	setup  setup
+	rules  int    // how many, 10 by default
+	prefix bool   // they compare the tool's name by prefix, which no index can find
+	cache  string // token_cache, if not the default
+	tokens int    // how many are used in turn, 1 by default
+}
+
+// Names of candidates that goals refer to.
+const (
+	plainName = "plain reverse_proxy"
+	allName   = "everything on"
+)
+
+var (
+	plain = candidate{name: plainName}
+	all   = candidate{name: allName, setup: everything}
+)
+
+// Tools of the benchmark: the caller may call, and see, those with this
+// prefix.
+const (
+	visiblePrefix = "read"
+	calledTool    = visiblePrefix + "_notes"
+)
+
+// ruleLines are n rules of which only the last one is about the tool that is
+// called. All of them read a claim, the tool's name and an argument.
+func ruleLines(n int, prefix bool) string {
+	var b strings.Builder
+	for i := range n - 1 {
+		condition := fmt.Sprintf(`mcp.tool.name == "tool_%d"`, i)
+		if prefix {
+			condition = fmt.Sprintf(`mcp.tool.name.startsWith("tool_%d")`, i)
+		}
+		fmt.Fprintf(&b, "\t\tallow `%s && \"group_%d\" in jwt.groups && mcp.tool.arguments.path.startsWith(\"/home/%d/\")`\n", condition, i, i)
+	}
+	fmt.Fprintf(&b, "\t\tallow `mcp.tool.name.startsWith(\"%s_\") && \"dev\" in jwt.groups && mcp.tool.arguments.path.startsWith(\"/pub/\")`\n", visiblePrefix)
+	return b.String()
+}
+
+// site is where a candidate listens and what it needs.
+type site struct {
+	port, admin, upstream int
+	jwks, cert, key       string // files
+	tls                   bool
+}
+
+// caddyfile is the configuration of a candidate that is a Caddy.
+func (c candidate) caddyfile(s site) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "{\n\tadmin %s\n\tpersist_config off\n\tauto_https disable_redirects\n\tgrace_period 1s\n", loopback(s.admin))
+	fmt.Fprintf(&b, "\tlog {\n\t\tlevel ERROR\n\t}\n\tservers {\n\t\tprotocols h1 h2\n\t}\n}\n\n")
+	scheme := "http"
+	if s.tls {
+		scheme = "https"
+	}
+	fmt.Fprintf(&b, "%s://%s {\n\tbind 127.0.0.1\n", scheme, loopback(s.port))
+	if s.tls {
+		fmt.Fprintf(&b, "\ttls %s %s\n", s.cert, s.key)
+	}
+	if c.setup >= withJWT {
+		fmt.Fprintf(&b, "\tmcp_jwt {\n\t\tissuer %s {\n\t\t\tjwks file %s\n\t\t\taudiences %s\n\t\t}\n", issuer, s.jwks, audience)
+		if c.cache != "" {
+			fmt.Fprintf(&b, "\t\ttoken_cache %s\n", c.cache)
+		}
+		b.WriteString("\t}\n")
+	}
+	if c.setup >= withRules {
+		rules := c.rules
+		if rules == 0 {
+			rules = 10
+		}
+		fmt.Fprintf(&b, "\tmcp_authorize {\n%s\t}\n", ruleLines(rules, c.prefix))
+	}
+	if c.setup == everything {
+		fmt.Fprintf(&b, "\tmcp_proxy http://%s/mcp\n", loopback(s.upstream))
+	} else {
+		fmt.Fprintf(&b, "\treverse_proxy %s\n", loopback(s.upstream))
+	}
+	b.WriteString("}\n")
+	return b.String()
+}

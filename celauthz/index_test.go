@@ -1,0 +1,182 @@
+package celauthz
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/caddymcp/gateway/internal/mcpwire"
+)
+
+// pinsOf are the pins of the first part of a rule.
+func pinsOf(t *testing.T, act Action, expression string) *pins {
+	t.Helper()
+	whole, parts, err := compileParts(expression, act)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if act == Allow {
+		return whole.pins
+	}
+	return parts[0].pins
+}
+
+func TestPins(t *testing.T) {
+	for _, test := range []struct {
+		act        Action
+		expression string
+		kind       mcpwire.TargetKind
+		names      string
+	}{
+		{Allow, `mcp.tool.name == "a"`, mcpwire.Tool, "[a]"},
+		{Allow, `"a" == mcp.tool.name`, mcpwire.Tool, "[a]"},
+		{Allow, `.mcp.tool.name == "a"`, mcpwire.Tool, "[a]"},
+		{Allow, `mcp.tool.name in ["a", "b"]`, mcpwire.Tool, "[a b]"},
+		{Allow, `mcp.tool.name in []`, mcpwire.Tool, "[]"},
+		{Allow, `jwt.x == 1 && mcp.tool.name == "a" && jwt.y`, mcpwire.Tool, "[a]"},
+		{Allow, `mcp.tool.name in ["a", "b"] && mcp.tool.name == "a"`, mcpwire.Tool, "[a]"},
+		{Allow, `mcp.tool.name == "a" || mcp.tool.name == "b" && jwt.x`, mcpwire.Tool, "[a b]"},
+		{Allow, `!(mcp.tool.name != "a" || jwt.x)`, mcpwire.Tool, "[a]"},
+		{Allow, `mcp.prompt.name == "a"`, mcpwire.Prompt, "[a]"},
+		{Allow, `mcp.resource.uri == "a" || mcp.resource.name == "b"`, mcpwire.Resource, "[a b]"},
+		{Allow, `mcp.task.id == "a"`, mcpwire.Task, "[a]"},
+		{Deny, `mcp.tool.name == "a" && jwt.x`, mcpwire.Tool, "[a]"},
+		{Require, `mcp.tool.name != "a" || jwt.x`, mcpwire.Tool, "[a]"},
+		{Require, `!(mcp.tool.name in ["a", "b"]) || jwt.x`, mcpwire.Tool, "[a b]"},
+		{Require, `!(mcp.tool.name == "a") || mcp.tool.name != "b"`, mcpwire.Tool, "[a]"},
+
+		// every name matters to these
+		{Allow, `true`, mcpwire.NoTarget, ""},
+		{Allow, `mcp.tool.name == jwt.tool`, mcpwire.NoTarget, ""},
+		{Allow, `mcp.tool.name != "a"`, mcpwire.NoTarget, ""},
+		{Allow, `mcp.tool.name == "a" || jwt.x`, mcpwire.NoTarget, ""},
+		{Allow, `mcp.tool.name == "a" || mcp.prompt.name == "a"`, mcpwire.NoTarget, ""},
+		{Allow, `mcp.tool.name in ["a", jwt.x]`, mcpwire.NoTarget, ""},
+		{Allow, `mcp.tool.name in jwt.tools`, mcpwire.NoTarget, ""},
+		{Allow, `"a" in jwt.tools`, mcpwire.NoTarget, ""},
+		{Allow, `mcp.tool.target == "a"`, mcpwire.NoTarget, ""},
+		{Allow, `mcp.tool.name.startsWith("a")`, mcpwire.NoTarget, ""},
+		{Allow, `(mcp.tool.name == "a") == false`, mcpwire.NoTarget, ""},
+		{Allow, `jwt.x ? mcp.tool.name == "a" : false`, mcpwire.NoTarget, ""},
+		{Allow, `["a"].exists(n, n == mcp.tool.name)`, mcpwire.NoTarget, ""},
+		{Allow, `!(mcp.tool.name == "a")`, mcpwire.NoTarget, ""},
+		{Deny, `mcp.tool.name != "a" && jwt.x`, mcpwire.NoTarget, ""},
+		{Require, `mcp.tool.name == "a"`, mcpwire.NoTarget, ""},
+		{Require, `mcp.tool.name == "a" || jwt.x`, mcpwire.NoTarget, ""},
+	} {
+		got := pinsOf(t, test.act, test.expression)
+		if test.kind == mcpwire.NoTarget {
+			if got != nil {
+				t.Errorf("%s %s: pinned to %v", test.act, test.expression, got.names)
+			}
+			continue
+		}
+		if got == nil || got.kind != test.kind || fmt.Sprint(got.names) != test.names {
+			t.Errorf("%s %s: %+v, want %s %s", test.act, test.expression, got, test.kind, test.names)
+		}
+	}
+}
+
+// unindexed is a policy that asks every rule about every name.
+func unindexed(p *policy) *policy {
+	plain := new(policy)
+	unpinned := func(p *part) *part {
+		copied := *p
+		copied.pins = nil
+		return &copied
+	}
+	for _, c := range p.denies.list {
+		plain.denies.add(c, unpinned(c.part))
+	}
+	for _, c := range p.requires.list {
+		plain.requires.add(c, unpinned(c.part))
+	}
+	for _, c := range p.allows.list {
+		plain.allows.add(c, unpinned(c.whole))
+	}
+	return plain
+}
+
+// Whatever the rules, the index changes no decision, and no rule that is
+// named for it.
+func TestIndexChangesNothing(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	pick := func(list ...string) string { return list[random.IntN(len(list))] }
+	name := func() string { return pick(`"a"`, `"b"`, `"c"`) }
+	var condition func(depth int) string
+	condition = func(depth int) string {
+		switch n := random.IntN(11); {
+		case n < 3 && depth > 0:
+			return "(" + condition(depth-1) + pick(" && ", " || ") + condition(depth-1) + ")"
+		case n == 3 && depth > 0:
+			return "!(" + condition(depth-1) + ")"
+		case n == 4:
+			return "mcp.tool.name in [" + name() + ", " + name() + "]"
+		case n == 5:
+			return "mcp.tool.name != " + name()
+		case n == 6:
+			return pick(`jwt.missing == 1`, `jwt.sub == "alice"`, `"ops" in jwt.groups`, `jwt.sub`)
+		case n == 7:
+			return `mcp.tool.arguments.x == 1`
+		case n == 8:
+			return name() + " == mcp.tool.name"
+		default:
+			return "mcp.tool.name == " + name()
+		}
+	}
+	decisions := map[bool]int{}
+	for range 3000 {
+		var lines []string
+		for range 1 + random.IntN(6) {
+			lines = append(lines, pick("allow ", "allow ", "deny ", "require ")+condition(3))
+		}
+		p := policyOf(t, lines...)
+		plain, who := unindexed(p), callerOf(t, alice)
+		for _, called := range []string{"a", "b", "c", "d"} {
+			for _, arguments := range []string{`{"x":1}`, `{}`} {
+				got := p.decide(t.Context(), mayCall, who, toolCall(called, arguments))
+				want := plain.decide(t.Context(), mayCall, who, toolCall(called, arguments))
+				if got != want {
+					t.Fatalf("%q: call of %s with %s: %+v, want %+v", lines, called, arguments, got, want)
+				}
+				decisions[got.allowed]++
+			}
+			got, want := p.visible(t.Context(), who, mcpwire.Tool, called), plain.visible(t.Context(), who, mcpwire.Tool, called)
+			if got != want {
+				t.Fatalf("%q: entry %s: %+v, want %+v", lines, called, got, want)
+			}
+		}
+	}
+	if decisions[true] < 1000 || decisions[false] < 1000 {
+		t.Errorf("decisions %v prove little", decisions)
+	}
+}
+
+// The walk meets each number once, in order.
+func TestWalk(t *testing.T) {
+	collect := func(w walk) (list []int) {
+		for w.next() {
+			list = append(list, w.number)
+		}
+		return list
+	}
+	for _, test := range []struct {
+		w    walk
+		want []int
+	}{
+		{walk{number: -1, all: 3}, []int{0, 1, 2}},
+		{walk{}, nil},
+		{walk{general: []int{0, 2, 5}, pinned: []int{1, 3}}, []int{0, 1, 2, 3, 5}},
+		{walk{general: []int{4}, pinned: []int{1, 9}}, []int{1, 4, 9}},
+		{walk{pinned: []int{7}}, []int{7}},
+	} {
+		if got := collect(test.w); !slices.Equal(got, test.want) {
+			t.Errorf("%+v: %v, want %v", test.w, got, test.want)
+		}
+	}
+	var none indexed[clause]
+	if got := collect(none.about(mayPass, &subject{})); got != nil {
+		t.Errorf("without rules: %v", got)
+	}
+}

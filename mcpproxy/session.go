@@ -1,0 +1,214 @@
+package mcpproxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/reqctx"
+)
+
+const sessionHeader = "Mcp-Session-Id"
+
+// sessions binds the sessions of a proxy to who began them, and to the replica
+// that has them.
+type sessions struct {
+	key      *sessionKey
+	proxy    string
+	affinity *affinity
+	logger   *zap.Logger
+
+	sealer atomic.Pointer[sealer] // nil until it is needed
+}
+
+// provisionSessions sets up what binds sessions. Nothing is fetched yet.
+func (h *Handler) provisionSessions(ctx caddy.Context) error {
+	configured := h.SessionKey
+	if err := cfutil.Expand(&configured); err != nil {
+		return fmt.Errorf("session_key: %w", err)
+	}
+	var err error
+	if h.key, err = newSessionKey(configured, ctx.Storage(), h.logger); err != nil {
+		return err
+	}
+	if h.SessionBinding != nil && !*h.SessionBinding {
+		return nil
+	}
+	proxy, err := h.identity()
+	if err != nil {
+		return err
+	}
+	h.sessions = &sessions{key: h.key, proxy: proxy, logger: h.logger}
+	return nil
+}
+
+// bindReplicas puts the replicas of sessions before the configured selection
+// policy, once reverse_proxy has set that up.
+func (h *Handler) bindReplicas() {
+	if h.sessions == nil || h.LoadBalancing == nil || h.LoadBalancing.SelectionPolicy == nil {
+		return
+	}
+	h.sessions.affinity = &affinity{configured: h.LoadBalancing.SelectionPolicy}
+	if h.DynamicUpstreams == nil {
+		h.sessions.affinity.static = h.Upstreams
+	}
+	h.LoadBalancing.SelectionPolicy = h.sessions.affinity
+}
+
+// identity tells proxies apart whose sessions must not be mixed: a session is
+// good at each that reaches the same servers in the same way. The addresses of
+// the servers are not part of it. They are in each session, and a proxy takes
+// only those it knows, so that servers can come and go.
+func (h *Handler) identity() (string, error) {
+	var transport struct {
+		Protocol string          `json:"protocol"`
+		TLS      json.RawMessage `json:"tls"`
+	}
+	if h.TransportRaw != nil {
+		if err := json.Unmarshal(h.TransportRaw, &transport); err != nil {
+			return "", err
+		}
+	}
+	parts := map[string]any{"rewrite": h.Rewrite, "transport": transport}
+	if h.Headers != nil && h.Headers.Request != nil {
+		// credentials of the gateway, and tenants
+		parts["headers"] = h.Headers.Request
+	}
+	identity, err := json.Marshal(parts)
+	return string(identity), err
+}
+
+// ready returns the sealer, once there is a key for it.
+func (s *sessions) ready(ctx context.Context) (*sealer, error) {
+	if ready := s.sealer.Load(); ready != nil {
+		return ready, nil
+	}
+	sealKey, err := s.key.derive(ctx, "session id")
+	if err != nil {
+		return nil, err
+	}
+	nonceKey, err := s.key.derive(ctx, "session id nonce")
+	if err != nil {
+		return nil, err
+	}
+	ready, err := newSealer(sealKey, nonceKey, s.proxy)
+	if err == nil {
+		s.sealer.Store(ready)
+	}
+	return ready, err
+}
+
+// serve opens the session id of a request, lets a backend answer, which knows
+// only ids of servers, and seals the id in its answer. It does nothing on nil.
+func (s *sessions) serve(w http.ResponseWriter, r *http.Request, backend func(http.ResponseWriter, *http.Request) error) error {
+	if s == nil {
+		return backend(w, r)
+	}
+	state := reqctx.From(r.Context())
+	if state == nil {
+		state = new(reqctx.State)
+	}
+	e := &exchange{sessions: s, principal: state.Identity.Principal()}
+	ids := r.Header[sessionHeader]
+	if len(ids) > 1 || len(ids) == 1 && (len(ids[0]) > maxSealedID || !isVisible(ids[0])) {
+		return cfutil.Refuse(w, r, http.StatusBadRequest, "malformed Mcp-Session-Id")
+	}
+	// the server need not begin a session that could not be sealed
+	begins := state.Message != nil && state.Message.Method == "initialize"
+	if len(ids) == 1 || begins {
+		sealer, err := s.ready(r.Context())
+		if err != nil {
+			return refuseWithoutKey(w, r)
+		}
+		if len(ids) == 1 {
+			if e.opened, err = sealer.open(ids[0], e.principal); err != nil {
+				return cfutil.Refuse(w, r, http.StatusNotFound, errNotSealed.Error())
+			}
+			e.sealed = ids[0]
+			e.route = route{bound: true, replica: e.opened.replica}
+			if s.affinity != nil && s.affinity.gone(&e.route, r) {
+				return cfutil.Refuse(w, r, http.StatusNotFound, errNotSealed.Error())
+			}
+		}
+	}
+	return e.run(w, r, backend)
+}
+
+// refuseWithoutKey answers where sessions can be neither opened nor sealed.
+func refuseWithoutKey(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Retry-After", strconv.Itoa(int(keyCooldown/time.Second)))
+	return cfutil.Refuse(w, r, http.StatusServiceUnavailable, "the session key is not available")
+}
+
+// exchange is one request and its answer.
+type exchange struct {
+	sessions  *sessions
+	principal string
+	// sealed is the id that the client sent, and opened what it holds.
+	sealed string
+	opened upstreamSession
+	route  route
+}
+
+func (e *exchange) run(w http.ResponseWriter, r *http.Request, backend func(http.ResponseWriter, *http.Request) error) error {
+	backendRequest := e.route.with(r)
+	if e.sealed != "" {
+		// the client's headers stay as they are for logs, placeholders and error routes
+		backendRequest.Header = maps.Clone(r.Header)
+		backendRequest.Header[sessionHeader] = []string{e.opened.id}
+	}
+	before := maps.Clone(w.Header())
+	sealing := newSealingWriter(w, func(id string) (string, error) { return e.seal(r.Context(), id) })
+	err := call(backend, sealing, backendRequest)
+	failure := sealing.failure
+	lost := !sealing.wroteHeader && e.route.gaveUp(err)
+	if failure != nil || lost {
+		clear(w.Header())
+		maps.Copy(w.Header(), before)
+	}
+	switch {
+	case errors.Is(failure, errUnsealable):
+		e.sessions.logger.Error("an answer was not passed on", zap.Error(failure))
+		return cfutil.Refuse(w, r, http.StatusBadGateway, "the server's session id cannot be passed on")
+	case failure != nil:
+		return refuseWithoutKey(w, r)
+	case lost:
+		return cfutil.Refuse(w, r, http.StatusNotFound, errNotSealed.Error())
+	}
+	sealing.finish()
+	return err
+}
+
+// seal makes the id for the client out of the one that a server answered.
+// Many servers repeat it in every answer.
+func (e *exchange) seal(ctx context.Context, id string) (string, error) {
+	if e.sealed != "" && id == e.opened.id {
+		return e.sealed, nil
+	}
+	sealer, err := e.sessions.ready(ctx)
+	if err != nil {
+		return "", err
+	}
+	return sealer.seal(upstreamSession{id, e.route.replica}, e.principal)
+}
+
+// call lets a backend answer. A writer that cannot seal stops it by a panic,
+// since WriteHeader has no other way to end an answer that may be a stream.
+func call(backend func(http.ResponseWriter, *http.Request) error, w *sealingWriter, r *http.Request) (err error) {
+	defer func() {
+		if w.failure != nil {
+			_ = recover() // every other panic goes on
+		}
+	}()
+	return backend(w, r)
+}
