@@ -67,7 +67,9 @@ var elsewhere = []string{
 // TestBounds: the table has the values of the code, and every bound is in it.
 func TestBounds(t *testing.T) {
 	values := map[string]constant.Value{}
-	for _, folder := range []string{"jwtauth", "celauthz", "mcpproxy", "internal/mcpwire", "internal/slowbody", "internal/cfutil", "internal/adminapi"} {
+	for _, folder := range []string{
+		"jwtauth", "celauthz", "mcpproxy", "mcpproxy/stdio", "internal/mcpwire", "internal/slowbody", "internal/cfutil", "internal/adminapi",
+	} {
 		for name, value := range constantsOf(t, folder) {
 			values[folder+"."+name] = value
 		}

@@ -29,7 +29,7 @@ var directives = []struct {
 	{"mcp_authorize.md", "../celauthz", []reflect.Type{
 		reflect.TypeFor[celauthz.Handler](), reflect.TypeFor[celauthz.Rule](), reflect.TypeFor[celauthz.Scope](),
 	}},
-	{"mcp_proxy.md", "../mcpproxy", []reflect.Type{reflect.TypeFor[mcpproxy.Handler]()}},
+	{"mcp_proxy.md", "../mcpproxy", []reflect.Type{reflect.TypeFor[mcpproxy.Handler](), reflect.TypeFor[mcpproxy.Stdio]()}},
 }
 
 // TestSyntax: the syntax on a page is that of the code, and its tables have

@@ -23,6 +23,12 @@ var (
 // UnmarshalCaddyfile sets up the handler from Caddyfile tokens:
 //
 //	mcp_proxy [<matcher>] <upstream>... {
+//	    stdio <command> [<arg>...] {
+//	        dir           <path>
+//	        env           <name> <value>
+//	        idle_timeout  <duration>
+//	        max_processes <n>
+//	    }
 //	    public
 //	    session_binding on | off
 //	    session_key <base64>
@@ -31,13 +37,17 @@ var (
 //
 // An upstream is http(s)://host[:port][/path]. Its path replaces that of the
 // request; without one the path stays. docs/mcp_proxy.md shows the
-// reverse_proxy that it expands to.
+// reverse_proxy that it expands to. In the place of upstreams, stdio names a
+// program to start.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
 	segment := d.NextSegment()
 	tokens, paths, err := h.takeOwnOptions(segment)
 	if err != nil {
 		return err
+	}
+	if h.Stdio != nil {
+		return withoutProxy(tokens)
 	}
 	if err := h.Handler.UnmarshalCaddyfile(caddyfile.NewDispenser(tokens)); err != nil {
 		return err
@@ -83,6 +93,14 @@ func (h *Handler) takeOwnOptions(segment caddyfile.Segment) (tokens []caddyfile.
 		case "public":
 			h.Public = true
 			if err := cfutil.NoArgs(d); err != nil {
+				return nil, nil, err
+			}
+		case "stdio":
+			if h.Stdio != nil {
+				return nil, nil, d.WrapErr(errTwice)
+			}
+			h.Stdio = new(Stdio)
+			if err := h.Stdio.unmarshalCaddyfile(d); err != nil {
 				return nil, nil, err
 			}
 		case "session_binding":

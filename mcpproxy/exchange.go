@@ -66,7 +66,7 @@ func (h *Handler) proxy(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		x.body = slowbody.Limit(w, r, h.bodyTimeout)
 		defer x.body.End()
 	}
-	err := h.Handler.ServeHTTP(w, r, next)
+	err := h.backend(w, r, next)
 	if rt := routeOf(r); rt != nil && rt.gaveUp(err) {
 		return err // the session is lost, and that is the answer
 	}

@@ -39,6 +39,9 @@ const idleConnsPerHost = 512
 type Handler struct {
 	reverseproxy.Handler
 
+	// A server to start, in the place of upstreams.
+	Stdio *Stdio `json:"stdio,omitempty"`
+
 	// Serves requests that no mcp_jwt has judged. By default they are
 	// refused with 403: a forgotten handler must not open a server.
 	Public bool `json:"public,omitempty"`
@@ -83,9 +86,44 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision sets what was left open and sets up the proxy.
+// Provision sets what was left open and sets up what is behind the proxy.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
+	if h.Stdio != nil {
+		if err := h.Stdio.provision(&h.Handler); err != nil {
+			return err
+		}
+		return h.provisionShared(ctx)
+	}
+	if err := h.checkUpstreams(); err != nil {
+		return err
+	}
+	if h.FlushInterval == 0 {
+		h.FlushInterval = -1
+	}
+	h.keepAuthorization = h.setsAuthorization()
+	h.passesAuthorization = h.keepAuthorization && h.usesAuthorization()
+	// before any module is loaded, which takes its JSON away
+	if err := h.provisionShared(ctx); err != nil {
+		return err
+	}
+	if err := h.provisionTransport(ctx); err != nil {
+		return fmt.Errorf("transport: %w", err)
+	}
+	h.provisioned = true
+	err := h.Handler.Provision(ctx)
+	h.bindReplicas()
+	if err != nil {
+		// Cleanup follows, and must not count down the hosts of the running
+		// configuration
+		h.Upstreams = slices.DeleteFunc(h.Upstreams, func(upstream *reverseproxy.Upstream) bool {
+			return upstream.Host == nil
+		})
+	}
+	return err
+}
+
+func (h *Handler) checkUpstreams() error {
 	if len(h.Upstreams) == 0 && h.DynamicUpstreamsRaw == nil {
 		return errNoUpstream
 	}
@@ -100,37 +138,21 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("upstream %q is a URL; what is dialed is an address, host:port", upstream.Dial)
 		}
 	}
-	if h.FlushInterval == 0 {
-		h.FlushInterval = -1
-	}
-	h.keepAuthorization = h.setsAuthorization()
-	h.passesAuthorization = h.keepAuthorization && h.usesAuthorization()
+	return nil
+}
+
+// provisionShared sets up what does not depend on how a server is reached.
+func (h *Handler) provisionShared(ctx caddy.Context) error {
 	h.streams = newStreams(h.logger)
 	h.bodyTimeout = slowbody.Timeout
 	var err error
 	if h.lease, err = lease.Acquire(ctx, "mcp_proxy", h); err != nil {
 		return err
 	}
-	if err := h.provisionSessions(ctx); err != nil {
-		return err
-	}
-	if err := h.provisionTransport(ctx); err != nil {
-		return fmt.Errorf("transport: %w", err)
-	}
 	if h.duration, err = promutil.HandlerDuration(ctx.GetMetricsRegistry(), "mcp_proxy"); err != nil {
 		return err
 	}
-	h.provisioned = true
-	err = h.Handler.Provision(ctx)
-	h.bindReplicas()
-	if err != nil {
-		// Cleanup follows, and must not count down the hosts of the running
-		// configuration
-		h.Upstreams = slices.DeleteFunc(h.Upstreams, func(upstream *reverseproxy.Upstream) bool {
-			return upstream.Host == nil
-		})
-	}
-	return err
+	return h.provisionSessions(ctx)
 }
 
 // Cleanup releases what Provision acquired. Caddy calls it after a Provision
@@ -138,6 +160,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // up.
 func (h *Handler) Cleanup() error {
 	err := h.lease.Release()
+	if h.Stdio != nil {
+		return errors.Join(err, h.Stdio.cleanup())
+	}
 	if !h.provisioned {
 		return err
 	}
@@ -213,7 +238,7 @@ func hasName[V any](headers map[string]V, name string) bool {
 	return false
 }
 
-// ServeHTTP proxies the request.
+// ServeHTTP passes the request on to the server.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	watch := promutil.StartWatch(h.duration)
 	defer watch.Stop()

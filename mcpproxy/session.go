@@ -88,6 +88,9 @@ func (h *Handler) describe() (string, error) {
 		// credentials of the gateway, and tenants
 		parts["headers"] = h.Headers.Request
 	}
+	if h.Stdio != nil {
+		parts["stdio"] = h.Stdio
+	}
 	identity, err := json.Marshal(parts)
 	return string(identity), err
 }

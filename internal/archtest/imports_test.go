@@ -12,7 +12,7 @@ var features = []string{"jwtauth", "celauthz", "mcpproxy"}
 
 // deciding are the folders where every file is pure, that is, knows nothing of Caddy, unless glueFiles lists it: what decides
 // can be read, tested and fuzzed without a server.
-var deciding = []string{"celauthz", "internal/mcpwire", "jwtauth"}
+var deciding = []string{"celauthz", "internal/mcpwire", "jwtauth", "mcpproxy/stdio"}
 
 // glueFiles lists the files of these folders that tie the core to Caddy.
 var glueFiles = []string{

@@ -27,6 +27,8 @@ const (
 	CodeUpstreamDown = -31503
 	// CodeUpstreamSlow: the upstream has not answered in time.
 	CodeUpstreamSlow = -31504
+	// CodeBusy: there are as many processes or requests as may be.
+	CodeBusy = -31429
 )
 
 // ErrorResponse encodes a JSON-RPC error. id is echoed as it was written,

@@ -57,7 +57,11 @@ const everythingRules = `
 // TestEverything guards a server that this project has not written.
 func TestEverything(t *testing.T) {
 	_, upstream := startEverything(t)
-	g := startGateway(t, site(everythingRules, upstream))
+	checkEverything(t, startGateway(t, site(everythingRules, upstream)))
+}
+
+func checkEverything(t *testing.T, g *gateway) {
+	t.Helper()
 	alice, bob := token(t, "alice"), token(t, "bob")
 	for _, c := range []struct {
 		name, credential, tool, arguments string
@@ -83,7 +87,11 @@ func TestEverything(t *testing.T) {
 // TestEverythingList looks at what a caller sees of the tools.
 func TestEverythingList(t *testing.T) {
 	_, upstream := startEverything(t)
-	g := startGateway(t, site(everythingRules, upstream))
+	checkEverythingList(t, startGateway(t, site(everythingRules, upstream)))
+}
+
+func checkEverythingList(t *testing.T, g *gateway) {
+	t.Helper()
 	for user, want := range map[string][]string{
 		"alice": {"echo", "get-sum"},
 		"bob":   {"get-sum"},

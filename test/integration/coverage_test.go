@@ -85,6 +85,7 @@ func TestEveryErrorHasAGolden(t *testing.T) {
 	_, failures := adaptedText(t)
 	sources := maps.Clone(caddyfileSources)
 	sources["the helpers of all"] = "../../internal/cfutil/args.go"
+	sources["stdio of mcp_proxy"] = "../../mcpproxy/stdio_caddyfile.go"
 	for directive, source := range sources {
 		messages := errorMessages(t, source)
 		if len(messages) < 2 {

@@ -1,0 +1,220 @@
+package mcpproxy
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddymcp/gateway/internal/mcpwire"
+	"github.com/caddymcp/gateway/internal/reqctx"
+	"github.com/caddymcp/gateway/mcpproxy/stdio"
+)
+
+// fakeServer makes this test binary a server that tells its process id and its environment.
+const fakeServer = "MCP_FAKE_SERVER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(fakeServer) == "" {
+		os.Exit(m.Run())
+	}
+	lines := bufio.NewScanner(os.Stdin)
+	lines.Buffer(nil, 8<<20)
+	for lines.Scan() {
+		var m struct{ ID json.RawMessage }
+		if err := json.Unmarshal(lines.Bytes(), &m); err != nil || m.ID == nil {
+			continue
+		}
+		self, err := json.Marshal(map[string]any{"pid": os.Getpid(), "env": os.Environ(), "line": lines.Text()})
+		if err != nil {
+			panic(err)
+		}
+		fmt.Fprintf(os.Stdout, `{"jsonrpc":"2.0","id":%s,"result":%s}`+"\n", m.ID, self)
+	}
+}
+
+// stdioConfig is the JSON of a handler whose server is this test binary.
+func stdioConfig(t *testing.T, more string) string {
+	t.Helper()
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf(`{"public":true,"stdio":{"command":%q,"env":{%q:"1"}%s}}`, binary, fakeServer, more)
+}
+
+const initialize = `{"jsonrpc":"2.0","id":"i","method":"initialize","params":{"protocolVersion":"2025-11-25"}}`
+
+// self is what the server says of itself.
+type self struct {
+	Pid  int
+	Env  []string
+	Line string
+}
+
+func selfOf(t *testing.T, w *httptest.ResponseRecorder) self {
+	t.Helper()
+	var m struct{ Result *self }
+	if err := json.Unmarshal(w.Body.Bytes(), &m); err != nil || m.Result == nil {
+		t.Fatalf("%v: %d %s", err, w.Code, w.Body)
+	}
+	return *m.Result
+}
+
+func there(pid int) bool {
+	_, err := os.Stat("/proc/" + strconv.Itoa(pid))
+	return err == nil
+}
+
+// TestStdio: requests go to the program, and credentials do not.
+func TestStdio(t *testing.T) {
+	t.Setenv("MCP_TEST_VALUE", "from outside")
+	h := fromJSON(t, stdioConfig(t, `,"args":["{env.MCP_TEST_VALUE}"]`))
+	if h.Stdio.Args[0] != "from outside" {
+		t.Errorf("arguments %q", h.Stdio.Args)
+	}
+	w := serve(t, h, post("/mcp", initialize, "Authorization", "Bearer secret"), alice)
+	if w.Code != http.StatusOK || w.Header().Get("Mcp-Session-Id") == "" {
+		t.Fatalf("%d %q %s", w.Code, w.Header(), w.Body)
+	}
+	got := selfOf(t, w)
+	if len(got.Env) != 1 || strings.Contains(got.Line, "secret") {
+		t.Errorf("the server has %+v", got)
+	}
+	// the session is Alice's
+	bob := &reqctx.Identity{Issuer: alice.Issuer, Subject: "bob"}
+	request := func() *http.Request {
+		return post("/mcp", `{"jsonrpc":"2.0","id":1,"method":"ping"}`, "Mcp-Session-Id", w.Header().Get("Mcp-Session-Id"))
+	}
+	if w := serve(t, h, request(), bob); w.Code != http.StatusNotFound {
+		t.Errorf("Bob: %d %s", w.Code, w.Body)
+	}
+	if w := serve(t, h, request(), alice); w.Code != http.StatusOK || selfOf(t, w).Pid != got.Pid {
+		t.Errorf("Alice: %d %s", w.Code, w.Body)
+	}
+}
+
+// TestStdioNeedsJWT: the checks of mcp_proxy come first.
+func TestStdioNeedsJWT(t *testing.T) {
+	h := fromJSON(t, strings.Replace(stdioConfig(t, ""), `"public":true,`, "", 1))
+	if w := serve(t, h, post("/mcp", initialize), nil); w.Code != http.StatusForbidden {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// TestStdioJudgedMessage: what has been judged is not judged again; its bytes go on.
+func TestStdioJudgedMessage(t *testing.T) {
+	h := fromJSON(t, stdioConfig(t, ""))
+	// its size is one that only mcp_authorize could have let pass
+	body := `{"jsonrpc":"2.0","id":"big","method":"tools/call","params":{"name":"t","arguments":{"a":"` + strings.Repeat("x", 5<<20) + `"}}}`
+	m, err := mcpwire.Read([]byte(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for judged, want := range map[*mcpwire.Message]int{nil: http.StatusRequestEntityTooLarge, m: http.StatusOK} {
+		r, state := reqctx.Ensure(post("/mcp", body))
+		state.Message = judged
+		w := serve(t, h, r, alice)
+		if w.Code != want {
+			t.Errorf("%d, want %d", w.Code, want)
+		}
+		if want == http.StatusOK && !strings.Contains(selfOf(t, w).Line, body[len(`{"jsonrpc":"2.0","id":"big"`):]) {
+			t.Error("the server has seen something else")
+		}
+	}
+}
+
+// TestStdioReload: a configuration that says the same has the same processes, and the last one that is cleaned up ends
+// them.
+func TestStdioReload(t *testing.T) {
+	load := func(config string) (*Handler, func()) {
+		ctx, cancel := caddy.NewContext(newContext(t))
+		module, err := ctx.LoadModuleByID("http.handlers.mcp_proxy", json.RawMessage(config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return module.(*Handler), cancel
+	}
+	stateless := func(h *Handler) int {
+		return selfOf(t, serve(t, h, post("/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`), alice)).Pid
+	}
+	first, endFirst := load(stdioConfig(t, ""))
+	pid := stateless(first)
+	second, endSecond := load(stdioConfig(t, `,"idle_timeout":"10m","max_processes":64`)) // the defaults
+	endFirst()
+	if again := stateless(second); again != pid {
+		t.Errorf("processes %d and %d", pid, again)
+	}
+	for _, more := range []string{`,"args":["a"]`, `,"dir":"/"`, `,"idle_timeout":"11m"`, `,"max_processes":63`} {
+		changed, end := load(stdioConfig(t, more))
+		if other := stateless(changed); other == pid {
+			t.Errorf("%s: the same process", more)
+		}
+		end()
+	}
+	if !there(pid) {
+		t.Error("the process has ended with another configuration")
+	}
+	endSecond()
+	if there(pid) {
+		t.Error("the process is left")
+	}
+}
+
+// TestStdioErrors: what JSON alone can get wrong.
+func TestStdioErrors(t *testing.T) {
+	for config, want := range map[string]string{
+		`{"stdio":{}}`: "stdio needs a command",
+		`{"stdio":{"command":"a"},"upstreams":[{"dial":"127.0.0.1:1"}]}`:                     "either upstreams or stdio",
+		`{"stdio":{"command":"a"},"dynamic_upstreams":{"source":"a"}}`:                       "either upstreams or stdio",
+		`{"stdio":{"command":"a"},"flush_interval":-1}`:                                      "no options of reverse_proxy",
+		`{"stdio":{"command":"a"},"rewrite":{"uri":"/"}}`:                                    "no options of reverse_proxy",
+		`{"stdio":{"command":"a","env":{"":"x"}}}`:                                           "name of an environment variable",
+		`{"stdio":{"command":"a","env":{"A=B":"x"}}}`:                                        "name of an environment variable",
+		`{"stdio":{"command":"a","args":["\u0000"]}}`:                                        "NUL",
+		`{"stdio":{"command":"a","env":{"A":"\u0000"}}}`:                                     "NUL",
+		`{"stdio":{"command":"{env.MCP_TEST_UNSET}"}}`:                                       "placeholder {env.MCP_TEST_UNSET} is empty",
+		`{"stdio":{"command":"a","env":{"A":"{env.MCP_TEST_UNSET}"}}}`:                       "placeholder {env.MCP_TEST_UNSET} is empty",
+		`{"stdio":{"command":"a","args":["{file./no/such/file}"]}}`:                          "is empty",
+		`{"stdio":{"command":"a","idle_timeout":-1}}`:                                        "idle_timeout must be",
+		`{"stdio":{"command":"a","idle_timeout":1}}`:                                         "idle_timeout must be",
+		`{"stdio":{"command":"a","idle_timeout":"721h"}}`:                                    "idle_timeout must be",
+		`{"stdio":{"command":"a","max_processes":-1}}`:                                       "max_processes must be",
+		fmt.Sprintf(`{"stdio":{"command":"a","max_processes":%d}}`, stdio.MaxMaxProcesses+1): "max_processes must be",
+		`{"stdio":{"command":"a","shell":true}}`:                                             "unknown field",
+	} {
+		_, err := newContext(t).LoadModuleByID("http.handlers.mcp_proxy", json.RawMessage(config))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", config, err, want)
+		}
+	}
+}
+
+// TestStdioStartsNothing: loading a configuration starts no process, not even one that could not be started.
+func TestStdioStartsNothing(t *testing.T) {
+	marker := filepath.Join(t.TempDir(), "started")
+	touch, err := exec.LookPath("touch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := fromJSON(t, fmt.Sprintf(`{"public":true,"stdio":{"command":%q,"args":[%q]}}`, touch, marker))
+	fromJSON(t, `{"public":true,"stdio":{"command":"/no/such/program"}}`)
+	if _, err := os.Stat(marker); err == nil {
+		t.Error("the program was started")
+	}
+	if w := serve(t, h, post("/mcp", initialize), nil); w.Code != http.StatusBadGateway {
+		t.Errorf("a program that is no server: %d", w.Code)
+	}
+	if _, err := os.Stat(marker); err != nil {
+		t.Error("the program was not started by a request")
+	}
+}
