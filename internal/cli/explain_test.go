@@ -69,6 +69,7 @@ func TestExplainToken(t *testing.T) {
 	for _, bad := range []string{"x", "a.b", "a.b.c", "a." + strings.Repeat("=", 4) + ".c", unsigned(`[]`), unsigned(`{"a":1,"a":2}`), unsigned(`{}x`), token + ".x"} {
 		execute(t, "", "explain", "--token", bad, "ping").wants(t, exitFailed, "--token is not a token of three parts")
 	}
+	execute(t, strings.Repeat("a", maxToken+1), "explain", "--token", "-", "ping").wants(t, exitFailed, "the token is larger than 1048576 bytes")
 	execute(t, "", "explain", "--token", token, "--claims", "{}", "ping").wants(t, exitFailed, "not from both")
 }
 

@@ -171,9 +171,12 @@ var errNotToken = errors.New("--token is not a token of three parts, base64url, 
 // reads the token from stdin.
 func tokenClaims(text string, stdin io.Reader) (jsontext.Value, error) {
 	if text == "-" {
-		read, err := io.ReadAll(io.LimitReader(stdin, maxToken))
+		read, err := io.ReadAll(io.LimitReader(stdin, maxToken+1))
 		if err != nil {
 			return nil, err
+		}
+		if len(read) > maxToken {
+			return nil, fmt.Errorf("the token is larger than %d bytes", maxToken)
 		}
 		text = string(read)
 	}
