@@ -42,6 +42,7 @@ func TestWriter(t *testing.T) {
 		}, 200, "a"},
 		"trailer": {func(w http.ResponseWriter) {
 			_, _ = io.WriteString(w, "a")
+			w.(http.Flusher).Flush() // or there would be a length, and no trailer
 			w.Header().Add(http.TrailerPrefix+sessionHeader, "raw")
 		}, 200, "a"},
 		"nothing": {func(http.ResponseWriter) {}, 200, ""},
