@@ -3,6 +3,7 @@ package celauthz
 import (
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/go-json-experiment/json/jsontext"
@@ -26,6 +27,24 @@ func rpcRefusal(status int, id jsontext.Value, code int, message string, data js
 	return &refusal{status: status, rpc: mcpwire.ErrorResponse(id, code, message, data)}
 }
 
+// reason is why a request was refused that no rule was asked about.
+func (f *refusal) reason() string {
+	switch {
+	case f.rpc != nil:
+		return "malformed_message"
+	case f.status == http.StatusMethodNotAllowed:
+		return "method_not_allowed"
+	case f.status == http.StatusRequestTimeout:
+		return "body_timeout"
+	case f.status == http.StatusRequestEntityTooLarge:
+		return "body_too_large"
+	case f.status == http.StatusUnsupportedMediaType:
+		return "unsupported_media_type"
+	default:
+		return "malformed_request"
+	}
+}
+
 func (f *refusal) write(w http.ResponseWriter, r *http.Request) error {
 	if f.rpc == nil {
 		return cfutil.Refuse(w, r, f.status, f.text)
@@ -33,7 +52,13 @@ func (f *refusal) write(w http.ResponseWriter, r *http.Request) error {
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
 	header.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(f.status)
+	status := f.status
+	if status == http.StatusOK && strings.Contains(r.URL.RawQuery, mcpwire.EndpointQuery+"=") {
+		// a client of 2024-11-05 waits on its stream for the answer, and
+		// sees nothing but the status of this one
+		status = http.StatusNotFound
+	}
+	w.WriteHeader(status)
 	// nothing can be done about a client that has gone
 	_, _ = w.Write(f.rpc)
 	return nil
@@ -134,10 +159,7 @@ func setPlaceholders(r *http.Request, m *mcpwire.Message, version string, j judg
 		case "mcp.version":
 			return version, true
 		case "mcp.decision":
-			if j.outcome == allowed {
-				return "allow", true
-			}
-			return "deny", true
+			return decisionText(j), true
 		case "mcp.rule":
 			return j.rule, true
 		default:

@@ -372,3 +372,14 @@ func TestErrorRoutes(t *testing.T) {
 		}
 	}
 }
+
+// A client of 2024-11-05 looks for answers on its stream: a refusal must not look like success to it, or it waits.
+func TestRefusalOfLegacyPost(t *testing.T) {
+	s := newSite(t, `allow mcp.tool.name == "a"`)
+	for target, want := range map[string]int{"/mcp": 200, "/mcp?mcp_endpoint=x": 404, "/mcp?x=1&mcp_endpoint=x": 404, "/mcp?mcp_endpoints": 200} {
+		w := s.post(callOf("b", "{}"), func(r *http.Request) { r.URL.RawQuery = strings.TrimPrefix(strings.TrimPrefix(target, "/mcp"), "?") })
+		if w.Code != want || !strings.Contains(w.Body.String(), "Unknown tool: b") || s.passed != nil {
+			t.Errorf("%s: %d %s", target, w.Code, w.Body)
+		}
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 // pooledBodySize bounds the buffers that are kept for the next request, and
@@ -20,32 +22,13 @@ var errBodyTooLarge = errors.New("request body too large")
 // configuration.
 var bodyPool = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// bodyTimeout bounds how long a body may take to arrive, however steadily it
-// drips.
-const bodyTimeout = 30 * time.Second
-
-var errBodySlow = errors.New("the request body took too long")
-
-// readInTime is readBody with a deadline. The server's own deadlines start
-// anew with every byte.
+// readInTime is readBody with a bound on how long that takes.
 func readInTime(w http.ResponseWriter, r *http.Request, limit int64, timeout time.Duration) ([]byte, error) {
-	connection := http.NewResponseController(w)
-	expired := make(chan struct{})
-	timer := time.AfterFunc(timeout, func() {
-		defer close(expired)
-		// a deadline in the past wakes up the pending read
-		_ = connection.SetReadDeadline(time.Unix(1, 0))
-	})
+	timer := slowbody.Start(w, timeout)
 	body, err := readBody(r, limit)
-	if timer.Stop() {
-		return body, err
+	if timer.Stop(err) {
+		return nil, slowbody.Err
 	}
-	<-expired
-	if err != nil {
-		return nil, errBodySlow
-	}
-	// the timer went off just after the last byte: streams go on reading
-	_ = connection.SetReadDeadline(time.Time{})
 	return body, err
 }
 

@@ -23,6 +23,7 @@ import (
 //	    scope_implies <scope> <scope>...
 //	    on_deny       hide | forbid
 //	    target        <name>
+//	    shadow
 //	    max_body      <size>
 //	    max_event     <size>
 //	}
@@ -64,6 +65,12 @@ func (h *Handler) unmarshalOption(d *caddyfile.Dispenser) error {
 		return nil
 	case "target":
 		return cfutil.OneArg(d, &h.Target)
+	case "shadow":
+		if h.Shadow {
+			return d.Err("shadow is given twice")
+		}
+		h.Shadow = true
+		return cfutil.NoArgs(d)
 	case "max_body":
 		size, err := cfutil.Size(d, maxSize)
 		h.MaxBody = size

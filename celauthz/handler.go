@@ -16,8 +16,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/lease"
 	"github.com/caddymcp/gateway/internal/mcpwire"
+	"github.com/caddymcp/gateway/internal/promutil"
 	"github.com/caddymcp/gateway/internal/reqctx"
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 func init() {
@@ -70,6 +73,10 @@ type Handler struct {
 	// The name of the server behind, `mcp.tool.target` and its like.
 	Target string `json:"target,omitempty"`
 
+	// Decides, logs and counts, and refuses nothing: to try rules beside what
+	// guards the server now. Off by default.
+	Shadow bool `json:"shadow,omitempty"`
+
 	// The size of the largest request body, in bytes. Default: 4194304.
 	MaxBody int64 `json:"max_body,omitempty"`
 
@@ -81,8 +88,12 @@ type Handler struct {
 	policy      *policy
 	scopes      *scopePolicy
 	logger      *zap.Logger
+	audit       *auditLog
+	metrics     *metrics
 	now         func() time.Time
 	bodyTimeout time.Duration
+	// lease ends when a reload has changed the configuration.
+	lease *lease.Lease
 }
 
 // Ways to answer a denied target.
@@ -103,7 +114,8 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	h.now = time.Now
-	h.bodyTimeout = bodyTimeout
+	h.bodyTimeout = slowbody.Timeout
+	written := h.asWritten()
 	if err := h.Compile(); err != nil {
 		return err
 	}
@@ -116,7 +128,37 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if len(h.policy.allows.list) == 0 && len(h.policy.requires.list) == 0 {
 		h.logger.Warn("there are only deny rules: whatever none of them denies is allowed")
 	}
+	if h.Shadow {
+		h.logger.Warn("shadow: rules are tried and counted, but nothing is refused")
+	}
+	if err := h.provisionObservers(ctx); err != nil {
+		return err
+	}
+	if err := h.showPolicy(ctx, written); err != nil {
+		return err
+	}
+	var err error
+	h.lease, err = lease.Acquire(ctx, "mcp_authorize", h)
+	return err
+}
+
+// provisionObservers sets up what tells about decisions.
+func (h *Handler) provisionObservers(ctx caddy.Context) error {
+	names, err := ruleNames(h.Rules)
+	if err != nil {
+		return err
+	}
+	if h.metrics, err = newMetrics(ctx.GetMetricsRegistry(), names); err != nil {
+		return err
+	}
+	h.audit = newAuditLog(h.logger.Named("audit"), h.metrics.auditLost)
 	return nil
+}
+
+// Cleanup writes the last lines of the audit log, and gives the lease back.
+func (h *Handler) Cleanup() error {
+	h.audit.close()
+	return h.lease.Release()
 }
 
 func (h *Handler) expandPlaceholders() error {
@@ -177,10 +219,17 @@ func (h *Handler) Compile() error {
 // ServeHTTP judges the request and passes it on, or answers it; what the
 // upstream answers is filtered by the same rules.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	watch := h.metrics.watch()
+	defer watch.Stop()
 	r, state := reqctx.Ensure(r)
 	state.Message = nil
-	in, refused := h.read(w, r)
+	state.Hold(h.lease)
+	if h.Shadow {
+		return h.serveShadow(w, r, next, state, &watch)
+	}
+	in, refused := h.read(w, r, &watch)
 	if refused != nil {
+		h.observeRefusal(r, refused)
 		return refused.write(w, r)
 	}
 	if !in.batch {
@@ -188,7 +237,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	who := h.caller(r, state, in)
 	j, m, needed := h.judge(r.Context(), who, in)
-	setPlaceholders(r, m, who.version, j)
+	h.observe(r, state, who, in, m, j)
 	switch j.outcome {
 	case allowed:
 	case unscoped:
@@ -196,34 +245,41 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	default:
 		return h.answer(w, r, state, m, who, j)
 	}
-	return h.pass(w, r, next, who, in)
+	return h.pass(w, r, next, state, who, in, &watch)
 }
 
-// judge decides about a request: the rules first, and then the scopes. It
-// returns the message that decided, and the scopes the request needs when one
-// is missing.
+// judge asks the rules, and then the scopes, which it returns when one is
+// missing.
 func (h *Handler) judge(ctx context.Context, who *caller, in *incoming) (judgement, *mcpwire.Message, []string) {
 	j, m := h.policy.judgeAll(ctx, who, in)
-	if j.outcome == allowed {
-		if needed := h.scopes.missing(ctx, who, in); needed != nil {
-			return judgement{unscoped, scopeRule}, m, needed
-		}
+	if j.outcome != allowed {
+		return j, m, nil
 	}
-	return j, m, nil
+	needed := h.scopes.missing(ctx, who, in)
+	if needed != nil {
+		j = judgement{unscoped, decision{false, scopeRule, reasonScope}}
+	}
+	return j, m, needed
 }
 
 // pass sends a request on that was allowed.
-func (h *Handler) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, who *caller, in *incoming) error {
+func (h *Handler) pass(
+	w http.ResponseWriter, r *http.Request, next caddyhttp.Handler,
+	state *reqctx.State, who *caller, in *incoming, watch *promutil.Watch,
+) error {
 	v := newVisibility(r.Context(), h.policy, who, h.now)
 	filter := mcpwire.Filter{Visible: v.entry, ListVisible: v.list}
 	if m := in.first(); m != nil && m.Listen != nil {
+		h.observeSubscription(r, state, m, who, v)
 		filter.Keep(m.Listen)
 		replaceBody(r, m.Listen.Splice(in.body))
 	}
 	writer := h.newFilterWriter(w, who, in, v, filter)
+	watch.Pause()
 	if writer == nil {
 		return next.ServeHTTP(w, r)
 	}
+	defer func() { watch.Add(writer.spent) }()
 	// an encoded or partial answer could not be read
 	for _, name := range []string{"Accept-Encoding", "Range", "If-Range"} {
 		r.Header.Del(name)
@@ -275,5 +331,6 @@ func protocolVersion(r *http.Request, m *mcpwire.Message) string {
 var (
 	_ caddy.Module                = (*Handler)(nil)
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 )

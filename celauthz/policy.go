@@ -161,6 +161,26 @@ type decision struct {
 	allowed bool
 	// rule is the one that decided.
 	rule string
+	// reason is why it refuses; "" when it allows.
+	reason string
+}
+
+// Reasons of refusals, for logs: a closed set, with those of (*refusal).reason.
+const (
+	reasonDenied        = "denied"         // a deny applies
+	reasonRequirement   = "required"       // a require is not true
+	reasonNoAllow       = "not_allowed"    // no allow applies
+	reasonRuleError     = "rule_error"     // a deny or require ended in an error
+	reasonScope         = "missing_scope"  // the rules allow it, but the token lacks a scope
+	reasonUnknownMethod = "unknown_method" // no allow names a method the specification lacks
+)
+
+// refusedBy is the refusal of a rule that does not say what it should.
+func refusedBy(rule string, v verdict, reason string) decision {
+	if v == isError {
+		reason = reasonRuleError
+	}
+	return decision{false, rule, reason}
 }
 
 // question is what is asked of a policy. Each kind of question leaves other
@@ -219,14 +239,20 @@ func (p *policy) answer(ctx context.Context, q question, who *caller, what *subj
 	a.openReads, a.open = q.open(Deny, what.kind)
 	for w := p.denies.about(q, what); w.next(); {
 		c := &p.denies.list[w.number]
-		if c.part.applies(q, what.kind) && c.part.eval(ctx, &a).denies() {
-			return decision{false, c.rule}
+		if !c.part.applies(q, what.kind) {
+			continue
+		}
+		if v := c.part.eval(ctx, &a); v.denies() {
+			return refusedBy(c.rule, v, reasonDenied)
 		}
 	}
 	for w := p.requires.about(q, what); w.next(); {
 		c := &p.requires.list[w.number]
-		if c.part.applies(q, what.kind) && c.part.eval(ctx, &a).fails() {
-			return decision{false, c.rule}
+		if !c.part.applies(q, what.kind) {
+			continue
+		}
+		if v := c.part.eval(ctx, &a); v.fails() {
+			return refusedBy(c.rule, v, reasonRequirement)
 		}
 	}
 	return p.grant(ctx, q, &a)
@@ -235,16 +261,16 @@ func (p *policy) answer(ctx context.Context, q question, who *caller, what *subj
 // grant looks for an allow.
 func (p *policy) grant(ctx context.Context, q question, a *activation) decision {
 	if len(p.allows.list) == 0 && q != mayPassUnknown {
-		return decision{true, DefaultRule}
+		return decision{true, DefaultRule, ""}
 	}
 	a.openReads, a.open = q.open(Allow, a.kind)
 	for w := p.allows.about(q, a.subject); w.next(); {
 		c := &p.allows.list[w.number]
 		if c.applies(q, a.kind) && c.grants(ctx, q, a) {
-			return decision{true, c.rule}
+			return decision{true, c.rule, ""}
 		}
 	}
-	return decision{false, DefaultRule}
+	return decision{false, DefaultRule, reasonNoAllow}
 }
 
 // applies reports whether an allow says anything about a question.

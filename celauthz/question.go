@@ -27,14 +27,15 @@ const (
 	unknownMethod
 )
 
-// judgement is the outcome and the rule that decided.
+// judgement is the outcome, and the decision it follows from.
 type judgement struct {
 	outcome outcome
-	rule    string
+	decision
 }
 
 // judgeAll judges everything a request carries, and returns the message that
-// decided. One denied entry refuses a whole batch.
+// decided. One denied entry refuses a whole batch; of one that is allowed,
+// in.judged holds the decision about each message.
 func (p *policy) judgeAll(ctx context.Context, who *caller, in *incoming) (judgement, *mcpwire.Message) {
 	if !in.batch {
 		return p.judge(ctx, who, in.first()), in.first()
@@ -43,6 +44,7 @@ func (p *policy) judgeAll(ctx context.Context, who *caller, in *incoming) (judge
 	for _, m := range in.messages {
 		j = p.judge(ctx, who, m)
 		if j.outcome == allowed {
+			in.judged = append(in.judged, j)
 			continue
 		}
 		if j.outcome != hopeless {
@@ -71,21 +73,22 @@ func (p *policy) judge(ctx context.Context, who *caller, m *mcpwire.Message) jud
 	if !d.allowed {
 		switch {
 		case p.isHopeless(ctx, who, m):
-			return judgement{hopeless, d.rule}
+			return judgement{hopeless, d}
 		case !m.Known && m.Shape == mcpwire.Request:
-			return judgement{unknownMethod, d.rule}
+			d.reason = reasonUnknownMethod
+			return judgement{unknownMethod, d}
 		default:
-			return judgement{denied, d.rule}
+			return judgement{denied, d}
 		}
 	}
 	if m.Kind == mcpwire.NoTarget {
-		return judgement{allowed, d.rule}
+		return judgement{allowed, d}
 	}
 	// completion/complete: its ref is judged like an entry of a list
 	if d := p.visible(ctx, who, m.Kind, m.Target); !d.allowed {
 		return p.denial(m, hidden, d)
 	}
-	return judgement{allowed, d.rule}
+	return judgement{allowed, d}
 }
 
 // judgeCall judges a message about one target.
@@ -94,9 +97,9 @@ func (p *policy) judgeCall(ctx context.Context, who *caller, m *mcpwire.Message)
 	d := p.decideNames(ctx, mayCall, who, what, m.Target)
 	switch {
 	case d.allowed:
-		return judgement{allowed, d.rule}
+		return judgement{allowed, d}
 	case p.isHopeless(ctx, who, m):
-		return judgement{hopeless, d.rule}
+		return judgement{hopeless, d}
 	case !p.visible(ctx, who, m.Kind, m.Target).allowed:
 		return p.denial(m, hidden, d)
 	default:
@@ -109,7 +112,7 @@ func (*policy) denial(m *mcpwire.Message, o outcome, d decision) judgement {
 	if m.Shape != mcpwire.Request {
 		o = denied
 	}
-	return judgement{o, d.rule}
+	return judgement{o, d}
 }
 
 // visible asks whether some call of a target could be allowed.

@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
+	"github.com/caddymcp/gateway/internal/promutil"
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 // incoming is what a request carries.
@@ -19,6 +21,7 @@ type incoming struct {
 	body     []byte
 	messages []*mcpwire.Message
 	batch    bool
+	judged   []judgement // of a batch, see judgeAll
 }
 
 // first is the message of a request, or the first of a batch; nil without a
@@ -30,22 +33,31 @@ func (in *incoming) first() *mcpwire.Message {
 	return in.messages[0]
 }
 
-// read reads the request, or says how to refuse it.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request) (*incoming, *refusal) {
+// read reads the request, or says how to refuse it. The client's time is not
+// counted.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, watch *promutil.Watch) (*incoming, *refusal) {
 	if status, text := checkTransport(r); status != 0 {
 		if status == http.StatusMethodNotAllowed {
 			w.Header().Set("Allow", allowedMethods(r))
 		}
 		return nil, &refusal{status: status, text: text}
 	}
-	in := new(incoming)
 	if r.Method != http.MethodPost {
-		return in, nil
+		return new(incoming), nil
 	}
-	var err error
-	if in.body, err = readInTime(w, r, h.MaxBody, h.bodyTimeout); err != nil {
+	watch.Pause()
+	body, err := readInTime(w, r, h.MaxBody, h.bodyTimeout)
+	watch.Resume()
+	if err != nil {
 		return nil, bodyRefusal(err)
 	}
+	return parse(r, body)
+}
+
+// parse reads the messages of a body.
+func parse(r *http.Request, body []byte) (*incoming, *refusal) {
+	in := &incoming{body: body}
+	var err error
 	if in.messages, in.batch, err = mcpwire.ReadAll(in.body); err != nil {
 		return nil, formatRefusal(err)
 	}
@@ -83,7 +95,7 @@ func bodyRefusal(err error) *refusal {
 	switch {
 	case errors.Is(err, errBodyTooLarge):
 		return &refusal{status: http.StatusRequestEntityTooLarge, text: err.Error()}
-	case errors.Is(err, errBodySlow):
+	case errors.Is(err, slowbody.Err):
 		return &refusal{status: http.StatusRequestTimeout, text: err.Error()}
 	}
 	var failure caddyhttp.HandlerError
@@ -96,7 +108,7 @@ func bodyRefusal(err error) *refusal {
 	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-		return &refusal{status: http.StatusRequestTimeout, text: errBodySlow.Error()}
+		return &refusal{status: http.StatusRequestTimeout, text: slowbody.Err.Error()}
 	}
 	return &refusal{status: http.StatusBadRequest, text: "the request body could not be read"}
 }

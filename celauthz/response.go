@@ -39,12 +39,14 @@ const (
 // filterWriter filters the answer of an upstream. It has no Unwrap, and
 // neither ReadFrom nor Hijack: nothing gets past it.
 type filterWriter struct {
-	client http.ResponseWriter
-	filter mcpwire.Filter
-	id     jsontext.Value // of the request, for an answer that is refused
-	limit  int
-	logger *zap.Logger
-	lists  bool // the request asks for a list, or for nobody knows what
+	client  http.ResponseWriter
+	filter  mcpwire.Filter
+	id      jsontext.Value // of the request, for an answer that is refused
+	limit   int
+	logger  *zap.Logger
+	metrics *metrics
+	spent   time.Duration // on filtering
+	lists   bool          // the request asks for a list, or for nobody knows what
 
 	passage  passage
 	gone     bool // the client does not read any more
@@ -67,7 +69,8 @@ var cacheableMethods = map[string]bool{"server/discover": true, "resources/read"
 // newFilterWriter returns the writer for the answer to a request, nil when
 // nothing in it could change.
 func (h *Handler) newFilterWriter(w http.ResponseWriter, who *caller, in *incoming, v *visibility, filter mcpwire.Filter) *filterWriter {
-	f := &filterWriter{client: w, filter: filter, limit: int(h.MaxEvent), logger: h.logger, lists: in.batch}
+	f := &filterWriter{client: w, filter: filter, limit: int(h.MaxEvent), logger: h.logger, metrics: h.metrics, lists: in.batch}
+	f.filter.Listed = h.metrics.listed
 	modern := mcpwire.IsModern(who.version)
 	for _, m := range in.messages {
 		if !in.batch {
@@ -172,7 +175,10 @@ func (f *filterWriter) Write(p []byte) (int, error) {
 		}
 		return 0, http.ErrBodyNotAllowed
 	case guarded:
-		if err := f.guard.Write(p); err != nil {
+		started := time.Now()
+		err := f.guard.Write(p)
+		f.spent += time.Since(started)
+		if err != nil {
 			return f.breakOff(err)
 		}
 		return f.client.Write(p)
@@ -203,7 +209,7 @@ func (f *filterWriter) emit(event *mcpwire.Event) error {
 		out = event.WithData(event.Data)
 	}
 	if data := bytes.TrimLeft(event.Data, " \t\n"); len(data) > 0 && (data[0] == '{' || data[0] == '[') {
-		filtered, err := f.filter.Message(event.Data)
+		filtered, err := f.filterMessage(event.Data)
 		if err != nil {
 			return err
 		}
@@ -216,6 +222,12 @@ func (f *filterWriter) emit(event *mcpwire.Event) error {
 	_, err := f.client.Write(out)
 	f.gone = err != nil
 	return err
+}
+
+func (f *filterWriter) filterMessage(doc []byte) ([]byte, error) {
+	started := time.Now()
+	defer func() { f.spent += time.Since(started) }()
+	return f.filter.Message(doc)
 }
 
 // oneLine removes the line ends between the tokens of a message; inside
@@ -276,7 +288,7 @@ func (f *filterWriter) filterCollected(body []byte) ([]byte, error) {
 	if mediaType != "application/json" && !bytes.ContainsAny(body, "{") {
 		return body, nil
 	}
-	out, err := f.filter.Message(body)
+	out, err := f.filterMessage(body)
 	if err == nil && out == nil {
 		err = errStopped // a single message that must not be seen
 	}
@@ -287,6 +299,7 @@ func (f *filterWriter) filterCollected(body []byte) ([]byte, error) {
 // has been written yet.
 func (f *filterWriter) refuse(why string) {
 	f.passage = stopped
+	f.metrics.answerReplaced()
 	f.logger.Error("the upstream's answer was not passed on", zap.String("reason", why))
 	f.dropBodyHeaders()
 	header := f.Header()
@@ -304,6 +317,7 @@ func (f *filterWriter) refuse(why string) {
 // breakOff ends an answer of which a part has been passed on.
 func (f *filterWriter) breakOff(err error) (int, error) {
 	f.passage = stopped
+	f.metrics.answerBrokenOff()
 	f.logger.Error("the upstream's answer was broken off", zap.Error(err))
 	return 0, err
 }

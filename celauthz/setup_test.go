@@ -2,20 +2,27 @@ package celauthz
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	_ "github.com/caddyserver/caddy/v2/modules/logging" // logs in files
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/caddymcp/gateway/internal/mcptest"
 	"github.com/caddymcp/gateway/internal/mcpwire"
 	"github.com/caddymcp/gateway/internal/reqctx"
 )
@@ -110,6 +117,7 @@ type site struct {
 	t        testing.TB
 	identity *reqctx.Identity
 	logs     *observer.ObservedLogs
+	registry *prometheus.Registry
 	repl     *caddy.Replacer
 	asked    string // says in a failure what was asked
 	// what the handler behind was given; nil when it was not reached
@@ -133,17 +141,69 @@ func provision(t testing.TB, h *Handler) *site {
 	return s
 }
 
+// configuration is one of Caddy's, as handlers are provisioned in.
+var configuration = sync.OnceValues(func() (caddy.Context, error) {
+	return caddy.ProvisionContext(&caddy.Config{
+		Admin: &caddy.AdminConfig{Disabled: true},
+		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {
+			BaseLog: caddy.BaseLog{WriterRaw: json.RawMessage(`{"output":"discard"}`)},
+		}}},
+	})
+})
+
+// newContext is the context of a handler; it has a registry of its own.
+func newContext(t testing.TB) caddy.Context {
+	t.Helper()
+	root, err := configuration()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := caddy.NewContext(root)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// sample is the value of one of the metrics.
+func (s *site) sample(series string) float64 {
+	s.t.Helper()
+	return mcptest.Samples(s.t, s.registry)[series]
+}
+
+// warnings is what a handler writes into the log when it is provisioned.
+func warnings(t *testing.T, h *Handler) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "log.json")
+	writer, err := json.Marshal(map[string]any{"output": "file", "filename": name, "roll": false})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, err := caddy.ProvisionContext(&caddy.Config{
+		Admin:   &caddy.AdminConfig{Disabled: true},
+		Logging: &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: caddy.BaseLog{WriterRaw: writer}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(log)
+}
+
 func tryProvision(t testing.TB, h *Handler) (*site, error) {
 	t.Helper()
-	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
-	t.Cleanup(cancel)
+	ctx := newContext(t)
 	if err := h.Provision(ctx); err != nil {
 		return nil, err
 	}
 	core, logs := observer.New(zap.DebugLevel)
 	h.logger = zap.New(core)
 	h.now = func() time.Time { return noon }
-	return &site{Handler: h, t: t, logs: logs}, nil
+	return &site{Handler: h, t: t, logs: logs, registry: ctx.GetMetricsRegistry()}, nil
 }
 
 // as sets the claims of whoever comes next.

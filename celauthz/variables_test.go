@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
@@ -208,10 +207,8 @@ func TestNow(t *testing.T) {
 		`now == timestamp("2026-08-01T12:00:00Z")`, `now.getHours() == 12`, `now.getDayOfWeek("Europe/Paris") == 6`,
 		`now < timestamp("2026-08-01T12:00:01Z")`, `now - duration("1h") < now`)
 	// only tests stop the clock
-	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
-	defer cancel()
 	h := &Handler{Rules: rulesOf(t, "allow true")}
-	if err := h.Provision(ctx); err != nil {
+	if err := h.Provision(newContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	if before := time.Now(); h.now().Before(before) || h.now().After(time.Now()) {

@@ -16,7 +16,7 @@ type visibility struct {
 	now    func() time.Time
 	// fixed holds the answers for kinds whose entries the rules cannot tell
 	// apart, as far as they were asked for.
-	fixed map[mcpwire.TargetKind]bool
+	fixed map[mcpwire.TargetKind]decision
 }
 
 // targetKinds are the kinds that lists hold.
@@ -44,21 +44,26 @@ func (v *visibility) everything() bool {
 	return true
 }
 
-// entry decides about one entry of a list.
+// entry reports whether one entry of a list may be seen.
 func (v *visibility) entry(kind mcpwire.TargetKind, name string) bool {
+	return v.decide(kind, name).allowed
+}
+
+// decide decides about one entry of a list.
+func (v *visibility) decide(kind mcpwire.TargetKind, name string) decision {
 	if v.policy.dependsOn&(kindReads(kind)|readsNow) != 0 {
 		v.who.now = v.now() // a stream may be hours old
-		return v.policy.visible(v.ctx, v.who, kind, name).allowed
+		return v.policy.visible(v.ctx, v.who, kind, name)
 	}
-	visible, known := v.fixed[kind]
+	d, known := v.fixed[kind]
 	if !known {
-		visible = v.policy.visible(v.ctx, v.who, kind, name).allowed
+		d = v.policy.visible(v.ctx, v.who, kind, name)
 		if v.fixed == nil {
-			v.fixed = make(map[mcpwire.TargetKind]bool, len(targetKinds))
+			v.fixed = make(map[mcpwire.TargetKind]decision, len(targetKinds))
 		}
-		v.fixed[kind] = visible
+		v.fixed[kind] = d
 	}
-	return visible
+	return d
 }
 
 // list decides about a list as a whole.

@@ -24,26 +24,33 @@ var bounds = map[string][]string{
 	"key set":            {"jwtauth.maxKeySetSize", "jwtauth.maxKeys"},
 	"RSA key":            {"jwtauth.minRSABits", "jwtauth.maxRSABits", "jwtauth.maxRSAExponent"},
 	"`kid` in an answer": {"jwtauth.maxQuotedKeyID"},
-	"headers of one preflight that a tool defines": {"jwtauth.maxCORSParams"},
-	"one fetch of keys":                            {"jwtauth.fetchTimeout"},
-	"fetched keys":                                 {"jwtauth.minFreshness", "jwtauth.maxFreshness", "jwtauth.defaultMaxStale", "jwtauth.maxMaxStale"},
-	"fetches for unknown `kid`s":                   {"jwtauth.fetchCooldown", "jwtauth.maxWaiting", "jwtauth.unknownKeyWait"},
-	"wait for the first keys":                      {"jwtauth.firstKeysWait"},
-	"cache of verified tokens":                     {"jwtauth.defaultCacheEntries", "jwtauth.maxCacheEntries", "jwtauth.cacheEntrySize"},
-	"request body":                                 {"celauthz.defaultMaxBody", "celauthz.maxSize", "celauthz.bodyTimeout"},
-	"nesting of JSON":                              {"internal/mcpwire.MaxDepth"},
-	"batch":                                        {"internal/mcpwire.MaxBatch"},
-	"one `subscriptions/listen`":                   {"internal/mcpwire.maxSubscriptions"},
-	"answer with a list, event of SSE":             {"celauthz.defaultMaxEvent", "celauthz.maxSize"},
-	"entries of a list":                            {"internal/mcpwire.maxListEntries"},
-	"batch in an answer":                           {"internal/mcpwire.maxResponseBatch"},
-	"expression":                                   {"celauthz.maxExpressionSize"},
-	"one evaluation":                               {"celauthz.costLimit"},
-	"all rules for one question":                   {"celauthz.decisionDeadline"},
-	"`Mcp-Session-Id` of a client":                 {"mcpproxy.maxSealedID"},
-	"`Mcp-Session-Id` of a server":                 {"mcpproxy.maxUpstreamID", "mcpproxy.maxReplica"},
-	"session key":                                  {"mcpproxy.minKeySize"},
-	"reading the session key":                      {"mcpproxy.keyTimeout", "mcpproxy.keyCooldown"},
+	"headers of one preflight that a tool defines":       {"jwtauth.maxCORSParams"},
+	"one fetch of keys":                                  {"jwtauth.fetchTimeout"},
+	"fetched keys":                                       {"jwtauth.minFreshness", "jwtauth.maxFreshness", "jwtauth.defaultMaxStale", "jwtauth.maxMaxStale"},
+	"fetches for unknown `kid`s":                         {"jwtauth.fetchCooldown", "jwtauth.maxWaiting", "jwtauth.unknownKeyWait"},
+	"wait for the first keys":                            {"jwtauth.firstKeysWait"},
+	"cache of verified tokens":                           {"jwtauth.defaultCacheEntries", "jwtauth.maxCacheEntries", "jwtauth.cacheEntrySize"},
+	"request body":                                       {"celauthz.defaultMaxBody", "celauthz.maxSize", "internal/slowbody.Timeout"},
+	"nesting of JSON":                                    {"internal/mcpwire.MaxDepth"},
+	"batch":                                              {"internal/mcpwire.MaxBatch"},
+	"one `subscriptions/listen`":                         {"internal/mcpwire.maxSubscriptions"},
+	"answer with a list, event of SSE":                   {"celauthz.defaultMaxEvent", "celauthz.maxSize"},
+	"entries of a list":                                  {"internal/mcpwire.maxListEntries"},
+	"batch in an answer":                                 {"internal/mcpwire.maxResponseBatch"},
+	"expression":                                         {"celauthz.maxExpressionSize"},
+	"one evaluation":                                     {"celauthz.costLimit"},
+	"all rules for one question":                         {"celauthz.decisionDeadline"},
+	"`Mcp-Session-Id` of a client":                       {"mcpproxy.maxSealedID"},
+	"`Mcp-Session-Id` of a server":                       {"mcpproxy.maxUpstreamID", "mcpproxy.maxReplica"},
+	"session key":                                        {"mcpproxy.minKeySize"},
+	"reading the session key":                            {"mcpproxy.keyTimeout", "mcpproxy.keyCooldown"},
+	"event on a GET stream":                              {"mcpproxy.maxStreamEvent"},
+	"endpoint of a 2024-11-05 server":                    {"mcpproxy.maxEndpoint"},
+	"stream beyond its token or its configuration":       {"mcpproxy.endSpread", "mcpproxy.sweepInterval"},
+	"client that does not read a stream which has ended": {"mcpproxy.lastWriteTimeout"},
+	"text of a client in a log line or a span":           {"internal/cfutil.maxLoggedText"},
+	"audit log":                                          {"celauthz.auditQueueSize", "celauthz.auditDrainTimeout"},
+	"request to `/mcp/` of the admin API":                {"internal/adminapi.maxRequest"},
 }
 
 // elsewhere are constants whose names look like bounds, but that bound nothing
@@ -54,12 +61,13 @@ var elsewhere = []string{
 	"internal/mcpwire.maxKeptEvent",     // a buffer that is kept
 	"jwtauth.maxNumericDate",            // the year 9999
 	"mcpproxy.idleConnsPerHost",         // in docs/mcp_proxy.md
+	"mcpproxy.maxReplica",               // addresses come from the configuration
 }
 
 // TestBounds: the table has the values of the code, and every bound is in it.
 func TestBounds(t *testing.T) {
 	values := map[string]constant.Value{}
-	for _, folder := range []string{"jwtauth", "celauthz", "mcpproxy", "mcpproxy/stdio", "internal/mcpwire"} {
+	for _, folder := range []string{"jwtauth", "celauthz", "mcpproxy", "mcpproxy/stdio", "internal/mcpwire", "internal/slowbody", "internal/cfutil", "internal/adminapi"} {
 		for name, value := range constantsOf(t, folder) {
 			values[folder+"."+name] = value
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/prometheus/client_golang/prometheus"
 
 	_ "github.com/caddymcp/gateway"
 )
@@ -200,7 +201,8 @@ func (server) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Hand
 type gateway struct {
 	handler http.Handler
 	host    string
-	logs    string // the folder of its access logs
+	logs    string // the folder of its logs
+	metrics prometheus.Gatherer
 }
 
 // serve loads an example. What it lacks is added: mcp_jwt in front, a server
@@ -238,7 +240,7 @@ func serve(t *testing.T, text string, edits ...func(*caddy.Config)) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.handler = app.(*caddyhttp.App).Servers["srv0"]
+	g.handler, g.metrics = app.(*caddyhttp.App).Servers["srv0"], ctx.GetMetricsRegistry()
 	if g.handler == nil {
 		t.Fatal("the example has no server")
 	}

@@ -126,7 +126,11 @@ func TestExpansion(t *testing.T) {
 		t.Errorf("rewrite %v, on the page %v", short.Rewrite, long.Rewrite)
 	}
 	idle := func(h *reverseproxy.Handler) int {
-		return h.Transport.(*reverseproxy.HTTPTransport).KeepAlive.MaxIdleConnsPerHost
+		configured := h.Transport
+		if wrapped, ok := configured.(interface{ Unwrap() http.RoundTripper }); ok {
+			configured = wrapped.Unwrap()
+		}
+		return configured.(*reverseproxy.HTTPTransport).KeepAlive.MaxIdleConnsPerHost
 	}
 	if idle(&short.Handler) != idle(&long) {
 		t.Errorf("keepalive_idle_conns_per_host %d, on the page %d", idle(&short.Handler), idle(&long))

@@ -75,19 +75,6 @@ func TestPlaceholders(t *testing.T) {
 	}
 }
 
-// TestMetrics: the page has each metric, and no other.
-func TestMetrics(t *testing.T) {
-	source := read(t, "../jwtauth/metrics.go")
-	var names []string
-	for _, match := range regexp.MustCompile(`Subsystem: "([a-z_]+)", Name: "([a-z_]+)"`).FindAllStringSubmatch(source, -1) {
-		names = append(names, "caddy_"+match[1]+"_"+match[2])
-	}
-	for _, match := range regexp.MustCompile(`desc\("([a-z_]+)"`).FindAllStringSubmatch(source, -1) {
-		names = append(names, "caddy_mcp_jwks_"+match[1])
-	}
-	sameSet(t, "metrics", column(blocks(t, "mcp_jwt.md"), "metric", 0), names)
-}
-
 // TestVariables: the page has each variable, and no other.
 func TestVariables(t *testing.T) {
 	declaration := regexp.MustCompile(`\{"([a-z.]+)", cel\.`)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -39,6 +40,9 @@ type httpFetcher struct {
 
 	discovered time.Time
 	document   [sha256.Size]byte
+	// found is the address that was discovered last, for those who want to
+	// know.
+	found atomic.Pointer[string]
 }
 
 // httpOptions are the options of a fetched key set.
@@ -84,6 +88,14 @@ func newHTTPClient(options httpOptions) (*http.Client, error) {
 		Timeout:       fetchTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
+}
+
+// foundAt is the address that was discovered last; "" before.
+func (f *httpFetcher) foundAt() string {
+	if found := f.found.Load(); found != nil {
+		return *found
+	}
+	return ""
 }
 
 // fetch implements keyFetcher.
@@ -135,6 +147,7 @@ func (f *httpFetcher) discover(ctx context.Context) error {
 		keys, err := f.discoverAt(ctx, address)
 		if err == nil {
 			f.address, f.discovered = keys, time.Now()
+			f.found.Store(&keys)
 			return nil
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", address, err))

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/lease"
 	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
@@ -87,6 +88,8 @@ type Handler struct {
 	logger  *zap.Logger
 	// pooled are the key sets to give back.
 	pooled []string
+	// lease ends when a reload has changed the configuration.
+	lease *lease.Lease
 }
 
 // Issuer is one source of tokens, chosen by a token's exact `iss`.
@@ -181,6 +184,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.provisionResource(); err != nil {
 		return err
 	}
+	var err error
+	if h.lease, err = lease.Acquire(ctx, "mcp_jwt", h); err != nil {
+		return err
+	}
 	return h.provisionVerifier(ctx)
 }
 
@@ -247,9 +254,9 @@ func (h *Handler) provisionVerifier(ctx caddy.Context) error {
 	return nil
 }
 
-// Cleanup gives the key sets back to the pool.
+// Cleanup gives the key sets and the lease back to their pools.
 func (h *Handler) Cleanup() error {
-	var failures []error
+	failures := []error{h.lease.Release()}
 	for _, id := range h.pooled {
 		_, err := keyPool.Delete(id)
 		failures = append(failures, err)
@@ -260,8 +267,11 @@ func (h *Handler) Cleanup() error {
 
 // ServeHTTP authenticates the request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	watch := h.verifier.metrics.watch()
+	defer watch.Stop()
 	r, state := reqctx.Ensure(r)
 	state.Identity = nil
+	state.Hold(h.lease)
 	cfutil.DropForgedHeaders(r.Header)
 	if len(h.origins.listed) > 0 {
 		addVary(w.Header(), "Origin")
@@ -303,6 +313,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 	}
 	setPlaceholders(r, state.Identity, h.UserClaim)
+	watch.Stop()
 	return next.ServeHTTP(w, r)
 }
 
@@ -319,15 +330,17 @@ func (h *Handler) passesAnonymously(failure error) bool {
 	}
 }
 
-// login is how the handlers behind refuse an anonymous request.
+// login is how the handlers behind refuse an anonymous request. They have
+// said in the log why.
 func (h *Handler) login(w http.ResponseWriter, r *http.Request) error {
-	return h.refuse(w, r, ErrNoCredential)
+	return h.write(w, r, h.challenger.answerTo(ErrNoCredential))
 }
 
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, failure error) error {
 	if c := h.logger.Check(zap.DebugLevel, "request refused"); c != nil {
 		c.Write(zap.String("reason", failure.Error()))
 	}
+	cfutil.LogEntry{Decision: cfutil.Deny, Reason: resultOf(failure)}.AddTo(r)
 	return h.write(w, r, h.challenger.answerTo(failure))
 }
 
@@ -347,6 +360,7 @@ func (*Handler) write(w http.ResponseWriter, r *http.Request, a answer) error {
 }
 
 func (h *Handler) refuseOrigin(w http.ResponseWriter, r *http.Request) error {
+	cfutil.LogEntry{Decision: cfutil.Deny, Reason: "origin_not_allowed"}.AddTo(r)
 	return cfutil.Refuse(w, r, http.StatusForbidden, "origin not allowed")
 }
 

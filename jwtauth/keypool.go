@@ -8,6 +8,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+
+	"github.com/caddymcp/gateway/internal/cfutil"
 )
 
 // keyPool holds the key sets that are fetched or watched, across reloads: a
@@ -20,6 +22,7 @@ const logInterval = time.Minute
 // runningSource is a key source with a goroutine behind it.
 type runningSource interface {
 	keySource
+	statusSource
 	run()
 	close()
 }
@@ -32,6 +35,8 @@ type pooledKeys struct {
 	// logger is the one of the configuration in use, which is not the one
 	// that made the source.
 	logger func() *zap.Logger
+	// discovered is where the keys were found; nil where that is configured.
+	discovered func() string
 
 	mu      sync.Mutex
 	counted keyCounts
@@ -44,6 +49,8 @@ type keyCounts struct {
 	succeeded, failed int64
 	keys              int
 	fetched           time.Time
+	// lastError is why the last attempt failed; "" when it did not.
+	lastError string
 }
 
 // poolKeys returns the source for a configuration, which build makes if the
@@ -90,6 +97,7 @@ func (p *pooledKeys) observeFile(set *keySet, skipped []error, err error) {
 		p.counted.succeeded++
 		p.counted.keys = len(set.all)
 		p.counted.fetched = now
+		p.counted.lastError = ""
 		if p.failing {
 			p.log().Info("the issuer's keys are available again")
 		}
@@ -97,8 +105,11 @@ func (p *pooledKeys) observeFile(set *keySet, skipped []error, err error) {
 		return
 	}
 	p.counted.failed++
+	// an address may hold a password, and an answer whatever the issuer likes
+	p.counted.lastError = cfutil.LogText(redactURLs(err.Error()))
 	if !p.failing || now.Sub(p.logged) >= logInterval {
-		p.log().Error("the issuer's keys could not be refreshed; those there are stay in use for now", zap.Error(err))
+		p.log().Error("the issuer's keys could not be refreshed; those there are stay in use for now",
+			zap.String("error", p.counted.lastError))
 		p.failing, p.logged = true, now
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -259,9 +258,7 @@ func TestSkippedKeysAreWarnedAbout(t *testing.T) {
 		ecOnce().As("ES256", "rsa2"), ecOnce().As("ES256", "rsa2"),
 	)}
 	h := &Handler{Issuers: []*Issuer{issuer}, logger: zap.New(core)}
-	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
-	defer cancel()
-	if err := h.provisionVerifier(ctx); err != nil {
+	if err := h.provisionVerifier(caddyContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	var texts []string
@@ -294,9 +291,7 @@ func TestMissingAudiencesAreWarnedAbout(t *testing.T) {
 			issuer.Audiences = []string{audiences}
 		}
 		h := &Handler{Issuers: []*Issuer{issuer}, logger: zap.New(core)}
-		ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
-		t.Cleanup(cancel)
-		if err := h.provisionVerifier(ctx); err != nil {
+		if err := h.provisionVerifier(caddyContext(t)); err != nil {
 			t.Fatal(err)
 		}
 		if got := logs.FilterMessageSnippet("any audience").Len(); got != want {

@@ -15,6 +15,7 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	cache    *prometheus.CounterVec
+	duration prometheus.Observer
 }
 
 // newMetrics registers the collectors; handlers of one configuration share
@@ -34,7 +35,19 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &metrics{requests, cache}, nil
+	duration, err := promutil.HandlerDuration(registry, "mcp_jwt")
+	if err != nil {
+		return nil, err
+	}
+	return &metrics{requests, cache, duration}, nil
+}
+
+// watch starts measuring the handler's own time, waiting for keys included.
+func (m *metrics) watch() promutil.Watch {
+	if m == nil {
+		return promutil.Watch{}
+	}
+	return promutil.StartWatch(m.duration)
 }
 
 // request counts one request. issuer is a configured one, or "".

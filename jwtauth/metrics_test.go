@@ -20,25 +20,8 @@ import (
 // and labels. Names lose the prefix caddy_mcp_.
 func samples(t *testing.T, registry prometheus.Gatherer, prefix string) map[string]float64 {
 	t.Helper()
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	values := make(map[string]float64)
-	for _, family := range families {
-		name, ok := strings.CutPrefix(family.GetName(), "caddy_mcp_")
-		if !ok || !strings.HasPrefix(name, prefix) {
-			continue
-		}
-		for _, metric := range family.GetMetric() {
-			var labels []string
-			for _, label := range metric.GetLabel() {
-				labels = append(labels, label.GetName()+"="+label.GetValue())
-			}
-			// the one that is not there counts 0
-			values[name+"{"+strings.Join(labels, ",")+"}"] = metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
-		}
-	}
+	values := mcptest.Samples(t, registry)
+	maps.DeleteFunc(values, func(name string, _ float64) bool { return !strings.HasPrefix(name, prefix) })
 	return values
 }
 
@@ -97,7 +80,7 @@ func TestResults(t *testing.T) {
 	request := func(issuer, result string) string {
 		return "jwt_requests_total{issuer=" + issuer + ",result=" + result + "}"
 	}
-	wantSamples(t, registry, "", map[string]float64{
+	wantSamples(t, registry, "jwt_", map[string]float64{
 		request(issuerURL, "ok"):                                2,
 		request("", "no_credential"):                            1,
 		request("", "several_credentials"):                      1,

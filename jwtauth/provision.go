@@ -15,14 +15,20 @@ import (
 // policy provisions one issuer.
 func (h *Handler) policy(ctx caddy.Context, issuer *Issuer) (*issuerPolicy, error) {
 	p := issuer.policy()
-	var err error
-	p.source, err = h.provisionKeys(ctx, issuer)
-	return p, err
+	mcp, err := app.From(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.source, err = h.provisionKeys(ctx, mcp, issuer); err != nil {
+		return nil, err
+	}
+	mcp.AddIssuer(&issuerStatus{issuer.Issuer, issuer.keys(), p.source, p})
+	return p, nil
 }
 
 // provisionKeys finds or makes the key source of an issuer. Sources that
 // fetch or watch come from the pool and start with the app.
-func (h *Handler) provisionKeys(ctx caddy.Context, issuer *Issuer) (keySource, error) {
+func (h *Handler) provisionKeys(ctx caddy.Context, mcp *app.App, issuer *Issuer) (keySource, error) {
 	keys, policy := issuer.keys(), issuer.keyPolicy()
 	if len(keys.Inline) > 0 {
 		return h.inlineKeys(issuer.Issuer, keys, policy)
@@ -58,6 +64,7 @@ func (h *Handler) provisionKeys(ctx caddy.Context, issuer *Issuer) (keySource, e
 		fetcher := &httpFetcher{client: client, policy: policy, address: keys.URL, warn: pooled.warn}
 		if keys.Discover {
 			fetcher.issuer = issuer.Issuer
+			pooled.discovered = fetcher.foundAt
 		}
 		return newRemoteKeys(fetcher, maxStale, pooled.observe), nil
 	})
@@ -70,21 +77,8 @@ func (h *Handler) provisionKeys(ctx caddy.Context, issuer *Issuer) (keySource, e
 		return nil, err
 	}
 	collector.add(issuer.Issuer, source)
-	return source, startWithApp(ctx, source)
-}
-
-// startWithApp has the source run once the configuration is in use.
-func startWithApp(ctx caddy.Context, source *pooledKeys) error {
-	loaded, err := ctx.App(app.ID)
-	if err != nil {
-		return err
-	}
-	mcp, ok := loaded.(*app.App)
-	if !ok {
-		return fmt.Errorf("the app %s is a %T", app.ID, loaded)
-	}
 	mcp.OnStart(source.run)
-	return nil
+	return source, nil
 }
 
 func (h *Handler) inlineKeys(issuer string, keys *JWKS, policy keyPolicy) (keySource, error) {

@@ -84,6 +84,7 @@ type remoteKeys struct {
 	running, asked *flight
 	waiting        int
 	nextFetch      time.Time
+	lastFetch      time.Time // when the last one began
 	wake           chan struct{}
 }
 
@@ -174,6 +175,7 @@ func (r *remoteKeys) fetchOnce() error {
 		current = &flight{make(chan struct{})}
 	}
 	r.running, r.asked = current, nil
+	r.lastFetch = time.Now()
 	r.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(r.ctx, fetchTimeout)

@@ -27,6 +27,16 @@ type route struct {
 
 type routeKey struct{}
 
+// routeOf returns the route of a request: that of its session, or to the
+// replica that a sealed endpoint names.
+func routeOf(r *http.Request) *route {
+	rt, _ := r.Context().Value(routeKey{}).(*route)
+	if replica := replicaOf(r.Context()); replica != "" && (rt == nil || !rt.bound) {
+		return &route{bound: true, replica: replica}
+	}
+	return rt
+}
+
 // with returns the request with its route.
 func (rt *route) with(r *http.Request) *http.Request {
 	return r.WithContext(context.WithValue(r.Context(), routeKey{}, rt))
@@ -55,8 +65,8 @@ type affinity struct {
 
 // Select implements reverseproxy.Selector.
 func (a *affinity) Select(pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
-	rt, ok := r.Context().Value(routeKey{}).(*route)
-	if !ok {
+	rt := routeOf(r)
+	if rt == nil {
 		return a.configured.Select(pool, r, w)
 	}
 	if !rt.bound {

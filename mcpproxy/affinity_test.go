@@ -119,7 +119,7 @@ func TestReplicaDown(t *testing.T) {
 	}{
 		{"alone", "", false, []int{502, 502, 502}},
 		{"alone, retries", "lb_retries 2", false, []int{502, 502, 502}},
-		{"alone, marked as down", "fail_duration 1h", false, []int{502, 503, 503}},
+		{"alone, marked as down", "fail_duration 1h", false, []int{502, 502, 502}},
 		{"one of two", "", true, []int{404, 404, 404}},
 		{"one of two, retries", "lb_retries 2", true, []int{404, 404, 404}},
 		{"one of two, a duration of retries", "lb_try_duration 50ms\nlb_try_interval 10ms", true, []int{404, 404, 404}},
@@ -160,8 +160,8 @@ func TestBusyReplica(t *testing.T) {
 		serve(t, h, post("/", message, sessionHeader, sealed), alice)
 	}()
 	<-arrived
-	if w := serve(t, h, post("/", message, sessionHeader, sealed), alice); w.Code != http.StatusServiceUnavailable {
-		t.Errorf("%d %s, want 503", w.Code, w.Body)
+	if w := serve(t, h, post("/", message, sessionHeader, sealed), alice); w.Code != http.StatusBadGateway {
+		t.Errorf("%d %s, want 502", w.Code, w.Body)
 	}
 	close(release)
 	<-done
@@ -200,8 +200,8 @@ func TestDynamicReplicas(t *testing.T) {
 	}{
 		{"another order", []string{two.address(), one.address()}, nil, http.StatusOK},
 		{"gone", []string{two.address()}, nil, http.StatusNotFound},
-		{"nothing is known", nil, context.DeadlineExceeded, http.StatusServiceUnavailable},
-		{"none", nil, nil, http.StatusServiceUnavailable},
+		{"nothing is known", nil, context.DeadlineExceeded, http.StatusBadGateway},
+		{"none", nil, nil, http.StatusBadGateway},
 		{"back", []string{two.address(), one.address()}, nil, http.StatusOK},
 	} {
 		source.addresses, source.err = step.addresses, step.err

@@ -9,14 +9,19 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/lease"
+	"github.com/caddymcp/gateway/internal/promutil"
 	"github.com/caddymcp/gateway/internal/reqctx"
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 func init() {
@@ -54,13 +59,23 @@ type Handler struct {
 	logger *zap.Logger
 	// key is what every key of this proxy comes from.
 	key *sessionKey
+	// identity tells this proxy from others in all that is sealed.
+	identity string
 	// sessions is nil where they are not bound.
 	sessions *sessions
+	// duration is of the time before the proxy takes over.
+	duration prometheus.Observer
 	// provisioned: the proxy has been set up, as far as that went.
 	provisioned bool
 	// keepAuthorization: the configuration makes something of the client's
 	// Authorization header itself.
 	keepAuthorization bool
+	// passesAuthorization: what the client sent is part of that.
+	passesAuthorization bool
+
+	streams     *streams
+	lease       *lease.Lease
+	bodyTimeout time.Duration
 }
 
 // CaddyModule returns the Caddy module information.
@@ -75,7 +90,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger()
 	if h.Stdio != nil {
-		return errors.Join(h.Stdio.provision(&h.Handler), h.provisionSessions(ctx))
+		return errors.Join(h.Stdio.provision(&h.Handler), h.provisionChecks(ctx))
 	}
 	if len(h.Upstreams) == 0 && h.DynamicUpstreamsRaw == nil {
 		return errNoUpstream
@@ -94,17 +109,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.FlushInterval == 0 {
 		h.FlushInterval = -1
 	}
-	transport, err := withConnectionReuse(h.TransportRaw)
-	if err != nil {
-		return fmt.Errorf("transport: %w", err)
-	}
-	h.TransportRaw = transport
 	h.keepAuthorization = h.setsAuthorization()
-	if err := h.provisionSessions(ctx); err != nil {
+	h.passesAuthorization = h.keepAuthorization && h.usesAuthorization()
+	if err := h.provisionChecks(ctx); err != nil {
 		return err
 	}
+	if err := h.provisionTransport(ctx); err != nil {
+		return fmt.Errorf("transport: %w", err)
+	}
 	h.provisioned = true
-	err = h.Handler.Provision(ctx)
+	err := h.Handler.Provision(ctx)
 	h.bindReplicas()
 	if err != nil {
 		// Cleanup follows, and must not count down the hosts of the running
@@ -116,17 +130,32 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return err
 }
 
+// provisionChecks sets up what stands before a server of either kind.
+func (h *Handler) provisionChecks(ctx caddy.Context) (err error) {
+	h.streams = newStreams(h.logger)
+	h.bodyTimeout = slowbody.Timeout
+	if h.lease, err = lease.Acquire(ctx, "mcp_proxy", h); err != nil {
+		return err
+	}
+	if err := h.provisionSessions(ctx); err != nil {
+		return err
+	}
+	h.duration, err = promutil.HandlerDuration(ctx.GetMetricsRegistry(), "mcp_proxy")
+	return err
+}
+
 // Cleanup releases what Provision acquired. Caddy calls it after a Provision
 // that failed as well, and the proxy's own would panic where it was never set
 // up.
 func (h *Handler) Cleanup() error {
+	err := h.lease.Release()
 	if h.Stdio != nil {
-		return h.Stdio.cleanup()
+		return errors.Join(err, h.Stdio.cleanup())
 	}
 	if !h.provisioned {
-		return nil
+		return err
 	}
-	return h.Handler.Cleanup()
+	return errors.Join(err, h.Handler.Cleanup())
 }
 
 // withConnectionReuse keeps more idle connections than Caddy's default, if
@@ -171,6 +200,22 @@ func (h *Handler) setsAuthorization() bool {
 	return hasName(ops.Add, authorization) || hasName(ops.Set, authorization) || hasName(ops.Replace, authorization)
 }
 
+// usesAuthorization reports whether header_up makes the Authorization header
+// out of the client's.
+func (h *Handler) usesAuthorization() bool {
+	ops := h.Headers.Request
+	if hasName(ops.Add, authorization) || hasName(ops.Replace, authorization) {
+		return true
+	}
+	for name, values := range ops.Set {
+		if strings.EqualFold(name, authorization) &&
+			strings.Contains(strings.ToLower(strings.Join(values, ",")), "{http.request.header.authorization}") {
+			return true
+		}
+	}
+	return false
+}
+
 const authorization = "Authorization"
 
 func hasName[V any](headers map[string]V, name string) bool {
@@ -184,13 +229,17 @@ func hasName[V any](headers map[string]V, name string) bool {
 
 // ServeHTTP passes the request on to the server.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	watch := promutil.StartWatch(h.duration)
+	defer watch.Stop()
 	var identity *reqctx.Identity
-	if state := reqctx.From(r.Context()); state != nil {
+	state := reqctx.From(r.Context())
+	if state != nil {
 		identity = state.Identity
 	}
 	if identity == nil && !h.Public {
 		h.logger.Error("request refused: no mcp_jwt has judged it; put one in front of mcp_proxy, or write public",
-			zap.String("uri", r.URL.Path))
+			zap.String("uri", cfutil.LogText(r.URL.Path)))
+		cfutil.LogEntry{Decision: cfutil.Deny, Reason: "no_mcp_jwt"}.AddTo(r)
 		return cfutil.Refuse(w, r, http.StatusForbidden, "authorization failed")
 	}
 	if identity == nil {
@@ -201,8 +250,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if (identity == nil || !identity.ForwardCredential) && !h.keepAuthorization {
 		r.Header.Del(authorization)
 	}
+	watch.Stop()
 	return h.sessions.serve(w, r, func(w http.ResponseWriter, r *http.Request) error {
-		return h.backend(w, r, next)
+		return h.proxy(w, r, next, state)
 	})
 }
 

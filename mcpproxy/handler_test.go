@@ -158,7 +158,7 @@ func TestDefaults(t *testing.T) {
 		if h.FlushInterval != test.flush {
 			t.Errorf("%s: flush_interval %v, want %v", test.what, h.FlushInterval, test.flush)
 		}
-		transport, ok := h.Transport.(*reverseproxy.HTTPTransport)
+		transport, ok := httpTransport(h)
 		if !ok || transport.KeepAlive == nil {
 			t.Errorf("%s: transport %#v", test.what, h.Transport)
 			continue
@@ -179,7 +179,7 @@ func TestDefaults(t *testing.T) {
 	}
 
 	off := fromJSON(t, `{"upstreams":[{"dial":"127.0.0.1:1"}],"transport":{"protocol":"http","keep_alive":{"enabled":false}}}`)
-	if transport, ok := off.Transport.(*reverseproxy.HTTPTransport); !ok || !transport.Transport.DisableKeepAlives {
+	if transport, ok := httpTransport(off); !ok || !transport.Transport.DisableKeepAlives {
 		t.Error("connections are kept although keep_alive is off")
 	}
 }
@@ -217,6 +217,16 @@ func TestConnectionsAreReused(t *testing.T) {
 	if len(connections) >= clients*3/2 {
 		t.Errorf("%d clients needed %d connections for two rounds", clients, len(connections))
 	}
+}
+
+// httpTransport is what a handler sends requests with, below what it adds itself.
+func httpTransport(h *Handler) (*reverseproxy.HTTPTransport, bool) {
+	own, ok := h.Transport.(transport)
+	if !ok {
+		return nil, false
+	}
+	configured, ok := own.RoundTripper.(*reverseproxy.HTTPTransport)
+	return configured, ok
 }
 
 func TestWithConnectionReuse(t *testing.T) {
@@ -308,7 +318,7 @@ func TestHost(t *testing.T) {
 
 	// the scheme of the upstream is enough
 	h := fromCaddyfile(t, "mcp_proxy https://backend.example.com/mcp")
-	transport, ok := h.Transport.(*reverseproxy.HTTPTransport)
+	transport, ok := httpTransport(h)
 	if !ok || !transport.TLSEnabled() || h.Upstreams[0].Dial != "backend.example.com:443" {
 		t.Errorf("https: %#v, %v", h.Transport, h.Upstreams[0])
 	}

@@ -41,43 +41,47 @@ func (h *Handler) provisionSessions(ctx caddy.Context) error {
 	if h.key, err = newSessionKey(configured, ctx.Storage(), h.logger); err != nil {
 		return err
 	}
-	if h.SessionBinding != nil && !*h.SessionBinding {
-		return nil
-	}
-	proxy, err := h.identity()
-	if err != nil {
+	if h.identity, err = h.describe(); err != nil {
 		return err
 	}
-	h.sessions = &sessions{key: h.key, proxy: proxy, logger: h.logger}
+	if h.SessionBinding == nil || *h.SessionBinding {
+		h.sessions = &sessions{key: h.key, proxy: h.identity, logger: h.logger}
+	}
 	return nil
 }
 
-// bindReplicas puts the replicas of sessions before the configured selection
-// policy, once reverse_proxy has set that up.
+// bindReplicas puts the replicas of sessions and endpoints before the
+// configured selection policy, once reverse_proxy has set that up.
 func (h *Handler) bindReplicas() {
-	if h.sessions == nil || h.LoadBalancing == nil || h.LoadBalancing.SelectionPolicy == nil {
+	if h.LoadBalancing == nil || h.LoadBalancing.SelectionPolicy == nil {
 		return
 	}
-	h.sessions.affinity = &affinity{configured: h.LoadBalancing.SelectionPolicy}
+	chooser := &affinity{configured: h.LoadBalancing.SelectionPolicy}
 	if h.DynamicUpstreams == nil {
-		h.sessions.affinity.static = h.Upstreams
+		chooser.static = h.Upstreams
 	}
-	h.LoadBalancing.SelectionPolicy = h.sessions.affinity
+	h.LoadBalancing.SelectionPolicy = chooser
+	if h.sessions != nil {
+		h.sessions.affinity = chooser
+	}
 }
 
-// identity tells proxies apart whose sessions must not be mixed: a session is
+// describe tells proxies apart whose sessions must not be mixed: a session is
 // good at each that reaches the same servers in the same way. The addresses of
 // the servers are not part of it. They are in each session, and a proxy takes
 // only those it knows, so that servers can come and go.
-func (h *Handler) identity() (string, error) {
+func (h *Handler) describe() (string, error) {
 	var transport struct {
 		Protocol string          `json:"protocol"`
 		TLS      json.RawMessage `json:"tls"`
 	}
 	if h.TransportRaw != nil {
 		if err := json.Unmarshal(h.TransportRaw, &transport); err != nil {
-			return "", err
+			return "", fmt.Errorf("transport: %w", err)
 		}
+	}
+	if transport.Protocol == "" {
+		transport.Protocol = "http"
 	}
 	parts := map[string]any{"rewrite": h.Rewrite, "transport": transport}
 	if h.Headers != nil && h.Headers.Request != nil {
@@ -118,7 +122,7 @@ func (s *sessions) serve(w http.ResponseWriter, r *http.Request, backend func(ht
 	if state == nil {
 		state = new(reqctx.State)
 	}
-	e := &exchange{sessions: s, principal: state.Identity.Principal()}
+	e := &opening{sessions: s, principal: state.Identity.Principal()}
 	ids := r.Header[sessionHeader]
 	if len(ids) > 1 || len(ids) == 1 && (len(ids[0]) > maxSealedID || !isVisible(ids[0])) {
 		return cfutil.Refuse(w, r, http.StatusBadRequest, "malformed Mcp-Session-Id")
@@ -150,8 +154,8 @@ func refuseWithoutKey(w http.ResponseWriter, r *http.Request) error {
 	return cfutil.Refuse(w, r, http.StatusServiceUnavailable, "the session key is not available")
 }
 
-// exchange is one request and its answer.
-type exchange struct {
+// opening is one request whose session is opened, and whose answer is sealed.
+type opening struct {
 	sessions  *sessions
 	principal string
 	// sealed is the id that the client sent, and opened what it holds.
@@ -160,7 +164,7 @@ type exchange struct {
 	route  route
 }
 
-func (e *exchange) run(w http.ResponseWriter, r *http.Request, backend func(http.ResponseWriter, *http.Request) error) error {
+func (e *opening) run(w http.ResponseWriter, r *http.Request, backend func(http.ResponseWriter, *http.Request) error) error {
 	backendRequest := e.route.with(r)
 	if e.sealed != "" {
 		// the client's headers stay as they are for logs, placeholders and error routes
@@ -191,7 +195,7 @@ func (e *exchange) run(w http.ResponseWriter, r *http.Request, backend func(http
 
 // seal makes the id for the client out of the one that a server answered.
 // Many servers repeat it in every answer.
-func (e *exchange) seal(ctx context.Context, id string) (string, error) {
+func (e *opening) seal(ctx context.Context, id string) (string, error) {
 	if e.sealed != "" && id == e.opened.id {
 		return e.sealed, nil
 	}

@@ -85,7 +85,7 @@ var alice = &reqctx.Identity{Issuer: "https://idp.example.com", Subject: "alice"
 func serve(t *testing.T, h *Handler, r *http.Request, identity *reqctx.Identity) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
-	if err := serveTo(t, h, w, r, identity); err != nil {
+	if err := serveTo(t, h, finalHead{w}, r, identity); err != nil {
 		var failure caddyhttp.HandlerError
 		if !errors.As(err, &failure) {
 			t.Error(err)
@@ -93,6 +93,15 @@ func serve(t *testing.T, h *Handler, r *http.Request, identity *reqctx.Identity)
 		w.Code = failure.StatusCode
 	}
 	return w
+}
+
+// finalHead leaves out informational answers, which a recorder takes for the last word.
+type finalHead struct{ *httptest.ResponseRecorder }
+
+func (w finalHead) WriteHeader(status int) {
+	if status >= http.StatusOK || status == http.StatusSwitchingProtocols {
+		w.ResponseRecorder.WriteHeader(status)
+	}
 }
 
 // serveTo prepares a request as Caddy's server does.

@@ -24,12 +24,18 @@ type state struct {
 	mu      sync.Mutex
 	starts  []func()
 	started bool
+
+	issuers  []Issuer
+	policies []Policy
 }
 
 // CaddyModule returns the Caddy module information.
 func (App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "mcp", New: func() caddy.Module { return new(App) }}
 }
+
+// New returns an app that has nothing to do.
+func New() *App { return &App{new(state)} }
 
 // Provision implements caddy.Provisioner.
 func (a *App) Provision(caddy.Context) error {

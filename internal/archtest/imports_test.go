@@ -17,9 +17,13 @@ var deciding = []string{"celauthz", "internal/mcpwire", "jwtauth", "mcpproxy/std
 // glueFiles lists the files of these folders that tie the core to Caddy.
 var glueFiles = []string{
 	"celauthz/answer.go",
+	"celauthz/audit.go",
 	"celauthz/caddyfile.go",
 	"celauthz/handler.go",
+	"celauthz/observe.go",
 	"celauthz/request.go",
+	"celauthz/shadow.go",
+	"celauthz/status.go",
 	"jwtauth/attempt.go",
 	"jwtauth/caddyfile.go",
 	"jwtauth/config.go",
@@ -30,6 +34,7 @@ var glueFiles = []string{
 	"jwtauth/origin.go",
 	"jwtauth/placeholder.go",
 	"jwtauth/provision.go",
+	"jwtauth/status.go",
 	"jwtauth/reachable.go",
 }
 

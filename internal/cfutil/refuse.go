@@ -14,16 +14,21 @@ import (
 // already stay in both cases. Without a matching route Caddy would answer
 // an error with an empty body.
 func Refuse(w http.ResponseWriter, r *http.Request, status int, text string) error {
-	failure := caddyhttp.Error(status, errors.New(text))
+	return RefuseAs(w, r, caddyhttp.Error(status, errors.New(text)), "text/plain; charset=utf-8", []byte(text))
+}
+
+// RefuseAs is Refuse with a failure that is already a Caddy error, and a body
+// of any type.
+func RefuseAs(w http.ResponseWriter, r *http.Request, failure caddyhttp.HandlerError, contentType string, body []byte) error {
 	if HasErrorRoute(r, failure) {
 		return failure
 	}
 	header := w.Header()
-	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("Content-Type", contentType)
 	header.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
+	w.WriteHeader(failure.StatusCode)
 	// nothing can be done about a client that has gone
-	_, _ = w.Write([]byte(text))
+	_, _ = w.Write(body)
 	return nil
 }
 

@@ -64,6 +64,9 @@ type Filter struct {
 	// Private makes every result that could be cached private, as a result
 	// must be that depends on who asked (MCP 2026-07-28).
 	Private bool
+	// Listed, if set, is told of every list: how many of its entries its
+	// reader may see, and how many not.
+	Listed func(kind TargetKind, visible, hidden int)
 }
 
 // Message filters one message, or an array of them. What has nothing taken
@@ -261,6 +264,9 @@ func (f *Filter) entries(reader *ObjectReader, place listPlace, list jsontext.Va
 		if f.Visible(place.kind, name) {
 			kept = append(kept, entry)
 		}
+	}
+	if f.Listed != nil {
+		f.Listed(place.kind, len(kept), len(entries)-len(kept))
 	}
 	if len(kept) == len(entries) {
 		return nil, nil

@@ -17,6 +17,10 @@ const (
 	HeaderName    = "Mcp-Name"
 )
 
+// EndpointQuery is the query parameter of a POST by which mcp_proxy knows
+// where a server of 2024-11-05 wants it. Its client gets answers on a stream.
+const EndpointQuery = "mcp_endpoint"
+
 // Versions are the protocol versions that are let through, oldest first.
 var Versions = []string{"2024-11-05", Version20250326, "2025-06-18", "2025-11-25", VersionModern}
 

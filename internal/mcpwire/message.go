@@ -58,6 +58,9 @@ type Meta struct {
 	Version string
 	// Capabilities: the client's capabilities are there.
 	Capabilities bool
+	// TraceParent is the trace that the client belongs to, in the form of
+	// the W3C's Trace Context; "" when there is none, or none in that form.
+	TraceParent string
 }
 
 // Names of the members of _meta.
@@ -109,6 +112,9 @@ var envelopeNames = []string{"jsonrpc", "id", "method", "params", "result", "err
 var paramNames = []string{
 	"name", "uri", "taskId", "arguments", "ref", "type", "_meta", "protocolVersion", "notifications",
 }
+
+// metaTraceParent is a member of _meta that decides nothing.
+const metaTraceParent = "traceparent"
 
 // metaNames are the members of _meta that decide.
 var metaNames = []string{metaVersion, metaCapabilities}
@@ -374,6 +380,8 @@ func (m *Meta) read(reader *ObjectReader, meta jsontext.Value) error {
 		case metaCapabilities:
 			m.Capabilities = value.Kind() == '{'
 			ok = m.Capabilities
+		case metaTraceParent:
+			m.TraceParent, ok = traceParent(value), true
 		default:
 			return checkTwin(name, metaNames)
 		}

@@ -1,6 +1,10 @@
 package mcpwire
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // TargetKind is the kind of thing a message is about.
 type TargetKind uint8
@@ -99,6 +103,23 @@ var untargetedMethods = map[string]bool{
 	"resources/templates/list": true,
 	"tasks/list":               true,
 }
+
+// clientNotifications are those that the specification lets a client send.
+var clientNotifications = []string{
+	"notifications/initialized", "notifications/cancelled", "notifications/progress",
+	"notifications/roots/list_changed", "notifications/message",
+	"notifications/tasks/status", "notifications/elicitation/complete",
+}
+
+// Methods are the methods that a client of some version can name, each of
+// them once. Whatever counts by method counts by these: every other name is
+// the client's own.
+var Methods = func() []string {
+	methods := slices.Concat(slices.Collect(maps.Keys(targetPlaces)), slices.Collect(maps.Keys(untargetedMethods)),
+		clientNotifications, []string{completionMethod, listenMethod})
+	slices.Sort(methods)
+	return methods
+}()
 
 // known reports whether the specification, in any version, has the method.
 func known(method string) bool {

@@ -21,8 +21,14 @@ const (
 	CodeDenied = -31403
 	// CodeBadUpstream: the upstream's answer could not be judged.
 	CodeBadUpstream = -31502
+	// CodeUpstreamRefused: the upstream does not accept the gateway itself.
+	CodeUpstreamRefused = -31401
+	// CodeUpstreamDown: the upstream cannot be reached.
+	CodeUpstreamDown = -31503
+	// CodeUpstreamSlow: the upstream has not answered in time.
+	CodeUpstreamSlow = -31504
 	// CodeBusy: there are as many processes or requests as may be.
-	CodeBusy = -31503
+	CodeBusy = -31429
 )
 
 // ErrorResponse encodes a JSON-RPC error. id is echoed as it was written,

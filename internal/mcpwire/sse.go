@@ -24,6 +24,19 @@ type Event struct {
 	dataAt int
 }
 
+// Type is what the event's event field says, "" for an event without. Of
+// several, the last one counts. White space around it is left out: there are
+// clients that do so.
+func (e *Event) Type() string {
+	var name []byte
+	for _, line := range e.rest {
+		if field, value, _ := bytes.Cut(line, []byte{':'}); string(field) == "event" {
+			name = bytes.TrimSpace(value)
+		}
+	}
+	return string(name)
+}
+
 // WithData is the event with another payload, which must be a single line;
 // every other field stays. A nil payload leaves an event that is dispatched
 // to nobody but still moves the client's last event id on.

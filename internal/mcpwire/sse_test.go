@@ -365,3 +365,33 @@ func BenchmarkSplitter(b *testing.B) {
 		}
 	}
 }
+
+// TestEventType: the last event field counts, wherever it stands.
+func TestEventType(t *testing.T) {
+	for lines, want := range map[string]string{
+		"data: x\n\n":                                  "",
+		"event: endpoint\ndata: x\n\n":                 "endpoint",
+		"event:endpoint\r\ndata: x\r\n\r\n":            "endpoint",
+		"data: x\nid: 1\nevent: endpoint\n\n":          "endpoint",
+		"event: endpoint\nevent: message\ndata: x\n\n": "message",
+		"event: message\nevent: endpoint\ndata: x\n\n": "endpoint",
+		"event: endpoint\nevent\ndata: x\n\n":          "",
+		"event:  endpoint \ndata: x\n\n":               "endpoint",
+		"Event: endpoint\ndata: x\n\n":                 "",
+		": event: endpoint\nevents: y\ndata: x\n\n":    "",
+		"\ufeffevent: endpoint\ndata: x\n\n":           "endpoint",
+		"data: event: endpoint\ndata: event: y\n\n":    "",
+		"event: endpoint: x\ndata: x\n\n":              "endpoint: x",
+	} {
+		var got []string
+		s := Splitter{Limit: 1000, Emit: func(e *Event) error {
+			if e.Data != nil {
+				got = append(got, e.Type())
+			}
+			return nil
+		}}
+		if err := s.Write([]byte(lines)); err != nil || len(got) != 1 || got[0] != want {
+			t.Errorf("%q: %q, %v, want %q", lines, got, err, want)
+		}
+	}
+}

@@ -89,6 +89,31 @@ type State struct {
 	// Message is nil when no mcp_authorize has read the body, and for
 	// requests without one.
 	Message *mcpwire.Message
+
+	leases []Lease
+	// room for the leases of the usual handlers, so that they cost no
+	// allocation
+	room [3]Lease
+}
+
+// Lease tells whether what judged a request is still in the configuration.
+type Lease interface{ Ended() bool }
+
+// Hold notes that a handler with this lease has judged the request: what it
+// let through must not live on for long once the lease has ended.
+func (s *State) Hold(l Lease) {
+	if s.leases == nil {
+		s.leases = s.room[:0]
+	}
+	s.leases = append(s.leases, l)
+}
+
+// Leases are those of the handlers that have judged the request.
+func (s *State) Leases() []Lease {
+	if s == nil {
+		return nil
+	}
+	return s.leases
 }
 
 type contextKey struct{}

@@ -23,7 +23,7 @@ func TestMaxProcesses(t *testing.T) {
 	refused := func(what string, c *client, body string) {
 		t.Helper()
 		a := c.post(t, body)
-		wantStatus(t, what, a, http.StatusServiceUnavailable, `"error":{"code":-31503,"message":"too many processes run"}`)
+		wantStatus(t, what, a, http.StatusServiceUnavailable, `"error":{"code":-31429,"message":"too many processes run"}`)
 		if a.header.Get("Retry-After") != "10" || a.header.Get(headerSession) != "" {
 			t.Errorf("%s: %q", what, a.header)
 		}
@@ -95,7 +95,7 @@ func TestMaxPending(t *testing.T) {
 		t.Fatalf("%d requests wait", pending)
 	}
 	a := c.post(t, c.call(`"more"`, "echo", `{}`, ""))
-	wantStatus(t, "one more", a, http.StatusServiceUnavailable, `"id":"more","error":{"code":-31503`)
+	wantStatus(t, "one more", a, http.StatusServiceUnavailable, `"id":"more","error":{"code":-31429`)
 	if a.header.Get("Retry-After") != "10" {
 		t.Errorf("%q", a.header)
 	}

@@ -107,7 +107,7 @@ func TestCrashLoop(t *testing.T) {
 				starts++
 			case http.StatusServiceUnavailable:
 				refused++
-				if a.header.Get("Retry-After") == "" || !strings.Contains(a.last(), `"id":"x","error":{"code":-31503`) {
+				if a.header.Get("Retry-After") == "" || !strings.Contains(a.last(), `"id":"x","error":{"code":-31429`) {
 					t.Errorf("refused with %q %q", a.header, a.messages)
 				}
 			default:

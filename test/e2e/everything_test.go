@@ -16,23 +16,30 @@ var everythingReady = regexp.MustCompile(`(?m)^listening on (127\.0\.0\.1:\d+)$`
 // streamable HTTP, and returns it and its URL.
 func startEverything(t *testing.T) (server *process, url string) {
 	t.Helper()
+	p, address := startEverythingAs(t, "streamableHttp")
+	return p, "http://" + address + "/mcp"
+}
+
+// startEverythingAs starts it with another transport, and returns it and its address.
+func startEverythingAs(t *testing.T, transport string) (server *process, address string) {
+	t.Helper()
 	// by itself it listens on every interface
 	preload, err := filepath.Abs("loopback.cjs")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := nodeCommand(t, "--require", preload, nodeModules(t, ".bin/mcp-server-everything"), "streamableHttp")
+	cmd := nodeCommand(t, "--require", preload, nodeModules(t, ".bin/mcp-server-everything"), transport)
 	cmd.Env = append(cmd.Env, "PORT=0")
 	p := start(t, cmd)
 	match, err := p.out.wait(everythingReady, p.done, startLimit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := match[1]
+	address = match[1]
 	if got := listeningOn(t, p.cmd.Process.Pid); len(got) != 1 || got[0] != address {
 		t.Fatalf("the server listens on %q, want only %s", got, address)
 	}
-	return p, "http://" + address + "/mcp"
+	return p, address
 }
 
 // everythingRules let everybody add numbers up to ten, nobody but Alice echo, and nobody look into the environment.

@@ -313,6 +313,8 @@ type upstream struct {
 	held chan struct{}
 	// sessionID, when it is set, is in the header of every answer.
 	sessionID string
+	// result, when it is set, is the result of every answer.
+	result string
 }
 
 // seen is one request as the upstream got it.
@@ -338,7 +340,7 @@ func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	u.mu.Lock()
 	u.requests = append(u.requests, seen{r.Method, r.RequestURI, r.Host, r.Header.Clone(), string(body)})
-	held := u.held
+	held, fixed := u.held, u.result
 	u.mu.Unlock()
 	if held != nil {
 		<-held
@@ -358,6 +360,9 @@ func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
 	if message.Method == "tools/call" {
 		result = `{"content":[{"type":"text","text":"the file"}]}`
 	}
+	if fixed != "" {
+		result = fixed
+	}
 	w.Header().Set("Content-Type", "application/json")
 	fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":%s}`, message.ID, result)
 }
@@ -369,6 +374,13 @@ func (u *upstream) take() []seen {
 	requests := u.requests
 	u.requests = nil
 	return requests
+}
+
+// answer makes this the result of every answer from now on; "" ends that.
+func (u *upstream) answer(result string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.result = result
 }
 
 // hold makes the answers to all requests from now on wait until release is called.

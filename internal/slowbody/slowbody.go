@@ -1,0 +1,102 @@
+// Package slowbody bounds how long the body of a request may take to arrive.
+package slowbody
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Timeout bounds how long a body may take to arrive, however steadily it
+// drips. The server's own deadlines start anew with every byte.
+const Timeout = 30 * time.Second
+
+// Err means that a body has not arrived in time.
+var Err = errors.New("the request body took too long")
+
+// Timer ends the reading of a body that takes too long.
+type Timer struct {
+	connection *http.ResponseController
+	timer      *time.Timer
+	over       atomic.Bool
+	expired    chan struct{} // closed once what follows from that is done
+}
+
+// Start starts the time of the body of the request that w answers.
+func Start(w http.ResponseWriter, timeout time.Duration) *Timer {
+	t := &Timer{connection: http.NewResponseController(w), expired: make(chan struct{})}
+	t.timer = time.AfterFunc(timeout, func() {
+		defer close(t.expired)
+		t.over.Store(true)
+		// a deadline in the past wakes up the pending read
+		_ = t.connection.SetReadDeadline(time.Unix(1, 0))
+	})
+	return t
+}
+
+// Stop stops the time, and reports whether it had run out. err is how the
+// reading ended; nil or io.EOF when the whole body is there. A body that came
+// in time, if only just, leaves a connection that can be read from: whoever
+// answers with a stream goes on reading.
+func (t *Timer) Stop(err error) (late bool) {
+	if t.timer.Stop() {
+		return false
+	}
+	<-t.expired
+	if err == nil || errors.Is(err, io.EOF) {
+		_ = t.connection.SetReadDeadline(time.Time{})
+		return false
+	}
+	return true
+}
+
+// Body is a body that must arrive in time.
+type Body struct {
+	io.ReadCloser
+	timer *Timer
+	once  sync.Once
+	whole atomic.Bool
+}
+
+// Limit makes a request fail whose body is not there in time. The caller
+// calls the body's End once the request is over.
+func Limit(w http.ResponseWriter, r *http.Request, timeout time.Duration) *Body {
+	body := &Body{ReadCloser: r.Body, timer: Start(w, timeout)}
+	r.Body = body
+	return body
+}
+
+// Read implements io.Reader. It returns Err once the time is over.
+func (b *Body) Read(p []byte) (int, error) {
+	if b.whole.Load() {
+		// A transport looks once more for the end. The server has closed
+		// the body by then, if the answer was quick, and what it says would
+		// cancel the answer.
+		return 0, io.EOF
+	}
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.stop(err)
+		if b.Late() {
+			err = Err
+		}
+	}
+	return n, err
+}
+
+// Late reports whether the body has not arrived in time. A server takes its
+// failed reading for a client that has gone, and cancels the request.
+func (b *Body) Late() bool { return b != nil && b.timer.over.Load() && !b.whole.Load() }
+
+// End stops the time of a body that nobody reads to its end.
+func (b *Body) End() { b.stop(http.ErrBodyReadAfterClose) }
+
+func (b *Body) stop(err error) {
+	if errors.Is(err, io.EOF) {
+		b.whole.Store(true)
+	}
+	b.once.Do(func() { b.timer.Stop(err) })
+}
