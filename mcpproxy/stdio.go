@@ -178,6 +178,10 @@ func (h *Handler) backend(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if state == nil {
 		state = new(reqctx.State)
 	}
+	if x := exchangeOf(r.Context()); x != nil {
+		// a message that nobody has read may be a subscription
+		x.watch()
+	}
 	h.Stdio.bridge.ServeHTTP(w, r, stdio.Caller{Principal: state.Identity.Principal(), Message: state.Message})
 	return nil
 }
