@@ -71,6 +71,26 @@ func TestReasons(t *testing.T) {
 	sameSet(t, "reasons", column(blocks(t, "metrics.md"), "reason", 0), reasons)
 }
 
+// TestMessages: the page has each message that is logged, and no other.
+func TestMessages(t *testing.T) {
+	var files []string
+	for _, folder := range []string{"jwtauth", "celauthz", "mcpproxy", "mcpproxy/stdio", "internal/*"} {
+		names, err := filepath.Glob("../" + folder + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, names...)
+	}
+	files = slices.DeleteFunc(files, func(name string) bool {
+		return strings.HasSuffix(name, "_test.go") || strings.Contains(name, "test/")
+	})
+	messages := slices.Concat(
+		inSource(t, `(?i)log(?:ger)?(?:\(\))?\.(?:Error|Warn|Info|Debug)\(\s*"([^"]+)"`, files...),
+		inSource(t, `Check\(zap\.[A-Za-z]+Level, "([^"]+)"`, files...),
+	)
+	sameSet(t, "messages", column(blocks(t, "metrics.md"), "message", 0), messages)
+}
+
 // TestLogFields: the page has each field and each attribute, and no other.
 func TestLogFields(t *testing.T) {
 	fields := slices.Concat(
@@ -94,6 +114,26 @@ func TestStates(t *testing.T) {
 		endpoints = append(endpoints, path)
 	}
 	sameSet(t, "endpoints", endpoints, inSource(t, `\t"(/mcp/[a-z/]+)":`, "../internal/adminapi/adminapi.go"))
+}
+
+// TestAdminMembers: the page has each member of what the admin API tells about issuers.
+func TestAdminMembers(t *testing.T) {
+	sameSet(t, "members", column(blocks(t, "operations.md"), "member", 0), inSource(t, `json:"([a-z_]+)`, "../internal/app/registry.go"))
+}
+
+// TestCommandOutput: the page has each member of what the commands print with --json.
+func TestCommandOutput(t *testing.T) {
+	files := []string{"../celauthz/explain.go", "../celauthz/replay.go", "../jwtauth/diagnose.go"}
+	for _, name := range []string{"check", "config", "doctor", "explain", "keygen", "replay", "token"} {
+		files = append(files, "../internal/cli/"+name+".go")
+	}
+	members := inSource(t, `json:"([a-z_]+)`, files...)
+	// what cases.go reads is another table
+	_, results, _ := strings.Cut(read(t, "../internal/cli/cases.go"), "type caseResult struct")
+	for _, match := range regexp.MustCompile(`json:"([a-z_]+)`).FindAllStringSubmatch(results, -1) {
+		members = append(members, match[1])
+	}
+	sameSet(t, "output", column(blocks(t, "cli.md"), "output", 0), members)
 }
 
 // TestAuditRecipe: the log that the page shows gets a line for each decision.
