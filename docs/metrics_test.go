@@ -71,6 +71,43 @@ func TestReasons(t *testing.T) {
 	sameSet(t, "reasons", column(blocks(t, "metrics.md"), "reason", 0), reasons)
 }
 
+// TestStdioAnswers: the page has each text that a refusal of stdio may have.
+func TestStdioAnswers(t *testing.T) {
+	var files []string
+	for _, name := range []string{"answer", "child", "handshake", "http", "limit", "read", "server"} {
+		files = append(files, "../mcpproxy/stdio/"+name+".go")
+	}
+	texts := slices.Concat(
+		inSource(t, `(?:errors\.New\(|message: |invalid\([a-z.]+, |pauseError\) Error\(\) string { return )"([^"]+)"`, files...),
+		inSource(t, `headerSession ?\+ ?"( is missing)"`, files...),
+	)
+	var documented []string
+	for _, b := range blocks(t, "mcp_proxy.md") {
+		if len(b.rows) == 0 || b.rows[0][0] != "answer" {
+			continue
+		}
+		for _, row := range b.rows[1:] {
+			if strings.HasPrefix(row[2], "JSON-RPC") {
+				documented = append(documented, codes(row[2])...)
+			}
+		}
+	}
+	if len(texts) < 10 {
+		t.Errorf("only %d texts found", len(texts))
+	}
+	// a text of the code may be a part of what is answered
+	for _, text := range texts {
+		if !slices.ContainsFunc(documented, func(d string) bool { return strings.Contains(d, strings.TrimSpace(text)) }) {
+			t.Errorf("the page lacks %q", text)
+		}
+	}
+	for _, d := range documented {
+		if !slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(d, strings.TrimSpace(text)) }) {
+			t.Errorf("the code has no %q", d)
+		}
+	}
+}
+
 // TestMessages: the page has each message that is logged, and no other.
 func TestMessages(t *testing.T) {
 	var files []string
