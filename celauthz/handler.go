@@ -268,13 +268,12 @@ func (h *Handler) pass(
 	state *reqctx.State, who *caller, in *incoming, watch *promutil.Watch,
 ) error {
 	v := newVisibility(r.Context(), h.policy, who, h.now)
-	filter := mcpwire.Filter{Visible: v.entry, ListVisible: v.list}
 	if m := in.first(); m != nil && m.Listen != nil {
 		h.observeSubscription(r, state, m, who, v)
-		filter.Keep(m.Listen)
+		v.filter().Keep(m.Listen)
 		replaceBody(r, m.Listen.Splice(in.body))
 	}
-	writer := h.newFilterWriter(w, who, in, v, filter)
+	writer := h.newFilterWriter(w, who, in, v)
 	watch.Pause()
 	if writer == nil {
 		return next.ServeHTTP(w, r)

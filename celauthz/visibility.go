@@ -66,6 +66,11 @@ func (v *visibility) decide(kind mcpwire.TargetKind, name string) decision {
 	return d
 }
 
+// filter takes out of messages what may not be seen.
+func (v *visibility) filter() *mcpwire.Filter {
+	return &mcpwire.Filter{Visible: v.entry, ListVisible: v.list}
+}
+
 // list decides about a list as a whole.
 func (v *visibility) list(method string) bool {
 	return v.policy.decide(v.ctx, mayPass, v.who, &subject{method: method}).allowed
