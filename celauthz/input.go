@@ -51,6 +51,7 @@ type subject struct {
 	// rawArguments are decoded when a rule reads them.
 	rawArguments jsontext.Value
 	arguments    any
+	object       rawObject
 	// what expressions get of name and method, made when one asks
 	nameValue, methodValue any
 }
@@ -173,7 +174,8 @@ func (s *subject) argumentMap() any {
 	if s.arguments == nil {
 		s.arguments = noArguments
 		if s.rawArguments != nil {
-			s.arguments = &rawObject{raw: s.rawArguments}
+			s.object = rawObject{raw: s.rawArguments}
+			s.arguments = &s.object
 		}
 	}
 	return s.arguments

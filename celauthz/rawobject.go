@@ -29,6 +29,9 @@ func (o *rawObject) Find(key ref.Val) (ref.Val, bool) {
 	if !ok {
 		return nil, false
 	}
+	if text, ok := mcpwire.String(raw); ok {
+		return types.String(text), true
+	}
 	return insideContainers.NativeToValue(decode(raw)), true
 }
 

@@ -2,11 +2,13 @@ package celauthz
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"mime"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -40,7 +42,7 @@ const (
 // neither ReadFrom nor Hijack: nothing gets past it.
 type filterWriter struct {
 	client  http.ResponseWriter
-	visible *visibility
+	visible visibility
 	// private: the answer could be cached, and depends on who asked.
 	private bool
 	// filter is made when there is something to filter.
@@ -55,7 +57,7 @@ type filterWriter struct {
 	passage  passage
 	gone     bool // the client does not read any more
 	status   int
-	buffer   bytes.Buffer
+	buffer   *bytes.Buffer // of a collected answer
 	splitter mcpwire.Splitter
 	guard    mcpwire.Guard
 }
@@ -70,10 +72,9 @@ var listMethods = map[string]bool{
 // may cache.
 var cacheableMethods = map[string]bool{"server/discover": true, "resources/read": true}
 
-// newFilterWriter returns the writer for the answer to a request, nil when
-// nothing in it could change.
-func (h *Handler) newFilterWriter(w http.ResponseWriter, who *caller, in *incoming, v *visibility) *filterWriter {
-	f := &filterWriter{client: w, visible: v, limit: int(h.MaxEvent), logger: h.logger, metrics: h.metrics, lists: in.batch}
+// newFilterWriter returns the writer for the answer to a request.
+func (h *Handler) newFilterWriter(ctx context.Context, w http.ResponseWriter, who *caller, in *incoming) *filterWriter {
+	f := &filterWriter{client: w, visible: newVisibility(ctx, h.policy, who, h.now), limit: int(h.MaxEvent), logger: h.logger, metrics: h.metrics, lists: in.batch}
 	modern := mcpwire.IsModern(who.version)
 	for _, m := range in.messages {
 		if !in.batch {
@@ -83,11 +84,11 @@ func (h *Handler) newFilterWriter(w http.ResponseWriter, who *caller, in *incomi
 		f.lists = f.lists || isList || !m.Known
 		f.private = f.private || modern && (isList || cacheableMethods[m.Method])
 	}
-	if v.everything() && !f.private {
-		return nil
-	}
 	return f
 }
+
+// isNeeded reports whether anything in the answer could change.
+func (f *filterWriter) isNeeded() bool { return f.private || !f.visible.everything() }
 
 // Header implements http.ResponseWriter.
 func (f *filterWriter) Header() http.Header { return f.client.Header() }
@@ -112,9 +113,18 @@ func (f *filterWriter) WriteHeader(status int) {
 		f.client.WriteHeader(status)
 	case empty, guarded:
 		f.client.WriteHeader(status)
-	case undecided, collected:
+	case collected:
+		f.buffer = answerPool.Get().(*bytes.Buffer) //nolint:forcetypeassert // the pool makes nothing else
+		f.buffer.Reset()
+	case undecided:
 	}
 }
+
+// pooledAnswerSize bounds the buffers that are kept for the next answer.
+const pooledAnswerSize = 4 << 20
+
+// answerPool keeps the buffers of answers that are filtered as a whole.
+var answerPool = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // choose looks at the head of the answer.
 func (f *filterWriter) choose(status int) passage {
@@ -282,6 +292,12 @@ func (f *filterWriter) finish() {
 }
 
 func (f *filterWriter) finishCollected() {
+	defer func() {
+		if f.buffer.Cap() <= pooledAnswerSize {
+			answerPool.Put(f.buffer)
+		}
+		f.buffer = nil
+	}()
 	body := f.buffer.Bytes()
 	out, err := f.filterCollected(body)
 	if err != nil {

@@ -32,7 +32,7 @@ func (h *Handler) serveShadow(
 	h.observe(r, state, who, in, m, j)
 	v := newVisibility(r.Context(), h.policy, who, h.now)
 	if m := in.first(); m != nil && m.Listen != nil {
-		h.observeSubscription(r, state, m, who, v)
+		h.observeSubscription(r, state, m, who, &v)
 	}
 	lists := in.batch || len(in.messages) > 0 && listMethods[in.messages[0].Method]
 	watch.Pause()

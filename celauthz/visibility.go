@@ -22,8 +22,8 @@ type visibility struct {
 // targetKinds are the kinds that lists hold.
 var targetKinds = []mcpwire.TargetKind{mcpwire.Tool, mcpwire.Prompt, mcpwire.Resource, mcpwire.Task}
 
-func newVisibility(ctx context.Context, p *policy, who *caller, now func() time.Time) *visibility {
-	return &visibility{policy: p, ctx: ctx, who: who, now: now}
+func newVisibility(ctx context.Context, p *policy, who *caller, now func() time.Time) visibility {
+	return visibility{policy: p, ctx: ctx, who: who, now: now}
 }
 
 // everything reports whether nothing can be hidden from this caller, whose
