@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddymcp/gateway/internal/reqctx"
 	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
@@ -98,7 +99,7 @@ func readSmallBody(r *http.Request) ([]byte, error) {
 	case !errors.Is(err, io.EOF):
 		return nil, err
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
+	r.Body = reqctx.NewBody(body)
 	r.TransferEncoding = nil
 	return body, nil
 }
@@ -117,7 +118,7 @@ func replaceBody(r *http.Request, body []byte) {
 		replayed.reader.Reset(body)
 		replayed.mu.Unlock()
 	} else {
-		r.Body = io.NopCloser(bytes.NewReader(body))
+		r.Body = reqctx.NewBody(body)
 	}
 	r.ContentLength = int64(len(body))
 	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
