@@ -2,6 +2,7 @@ package mcpproxy
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -30,8 +32,11 @@ func TestMain(m *testing.M) {
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 8<<20)
 	for lines.Scan() {
-		var m struct{ ID json.RawMessage }
-		if err := json.Unmarshal(lines.Bytes(), &m); err != nil || m.ID == nil {
+		var m struct {
+			ID     json.RawMessage
+			Method string
+		}
+		if err := json.Unmarshal(lines.Bytes(), &m); err != nil || m.ID == nil || m.Method == "subscriptions/listen" {
 			continue
 		}
 		self, err := json.Marshal(map[string]any{"pid": os.Getpid(), "env": os.Environ(), "line": lines.Text()})
@@ -216,5 +221,20 @@ func TestStdioStartsNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(marker); err != nil {
 		t.Error("the program was not started by a request")
+	}
+}
+
+// TestStdioStreamEnds: a subscription that no mcp_authorize has read ends when Caddy exits, as others do.
+func TestStdioStreamEnds(t *testing.T) {
+	h := fromJSON(t, stdioConfig(t, ""))
+	h.streams.exiting = func() bool { return true }
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r := post("/mcp", `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{},"_meta":{`+
+		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`,
+		"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen", "Accept", "text/event-stream")
+	w := serve(t, h, r.WithContext(ctx), alice)
+	if w.Code != http.StatusOK || ctx.Err() != nil {
+		t.Errorf("%d %s, %v", w.Code, w.Body, ctx.Err())
 	}
 }
