@@ -45,7 +45,7 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request, caller Caller
 	}
 	switch {
 	case r.Method == http.MethodPost:
-		p, refused := readPost(w, r, caller.Message)
+		p, refused := readPost(r, caller.Message)
 		if refused == nil {
 			refused = b.post(w, r, caller.Principal, p)
 		}
