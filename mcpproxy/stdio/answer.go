@@ -88,7 +88,8 @@ func (a *answer) deliver(box *mailbox, d delivery) error {
 
 func (a *answer) start(box *mailbox) {
 	a.nameSession()
-	a.stream = startEvents(a.w, box)
+	a.stream = startEvents(a.w)
+	box.writing(func() { interrupt(a.stream.control) })
 }
 
 func (a *answer) nameSession() {
