@@ -28,7 +28,7 @@ func (h *Handler) answerFault(w http.ResponseWriter, r *http.Request, x *exchang
 		return err
 	}
 	if errors.Is(err, slowbody.Err) {
-		return refuse(w, r, http.StatusRequestTimeout, reasonBodyTimeout, slowbody.Err.Error())
+		return refuse(w, r, http.StatusRequestTimeout, reasonSlowBody, slowbody.Err.Error())
 	}
 	var code int
 	var reason, text string

@@ -18,7 +18,7 @@ const (
 	reasonNoKey           = "session_key_unavailable"
 	reasonBadAnswer       = "bad_upstream_answer"
 	reasonNoEndpoint      = "unknown_endpoint"
-	reasonBodyTimeout     = "body_timeout"
+	reasonSlowBody        = "body_timeout"
 	reasonUpstreamDown    = "upstream_down"
 	reasonUpstreamSlow    = "upstream_slow"
 	reasonUpstreamRefused = "upstream_unauthorized"
