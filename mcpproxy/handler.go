@@ -252,8 +252,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if identity == nil && !h.Public {
 		h.logger.Error("request refused: no mcp_jwt has judged it; put one in front of mcp_proxy, or write public",
 			zap.String("uri", cfutil.LogText(r.URL.Path)))
-		cfutil.LogEntry{Decision: cfutil.Deny, Reason: "no_mcp_jwt"}.AddTo(r)
-		return cfutil.Refuse(w, r, http.StatusForbidden, "authorization failed")
+		return refuse(w, r, http.StatusForbidden, reasonNoJWT, "authorization failed")
 	}
 	if identity == nil {
 		// mcp_jwt does this where it stands in front

@@ -187,7 +187,10 @@ func (h *Handler) backend(w http.ResponseWriter, r *http.Request, next caddyhttp
 		// a message that nobody has read may be a subscription
 		x.watch()
 	}
-	h.Stdio.bridge.ServeHTTP(w, r, stdio.Caller{Principal: state.Identity.Principal(), Message: state.Message})
+	reason := h.Stdio.bridge.ServeHTTP(w, r, stdio.Caller{Principal: state.Identity.Principal(), Message: state.Message})
+	if reason != "" {
+		logReason(r, reason)
+	}
 	return nil
 }
 

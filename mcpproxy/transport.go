@@ -73,6 +73,7 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		if endedByUs(r.Context()) {
 			// neither the upstream's fault nor the client's
+			logReason(r, reasonStreamEnded)
 			ended := replaceAnswer(r, nil, http.StatusServiceUnavailable, textType, []byte("the stream has ended; open it again"))
 			ended.Header.Set("Retry-After", "1")
 			return ended, nil
@@ -96,6 +97,7 @@ func (x *exchange) inspect(r *http.Request, response *http.Response) *http.Respo
 		if response.StatusCode == http.StatusUnauthorized {
 			h.logger.Error("the upstream does not accept what the gateway authenticates itself with; see header_up",
 				zap.String("upstream", r.URL.Host))
+			logReason(r, reasonUpstreamRefused)
 			contentType, body := x.faultBody(mcpwire.CodeUpstreamRefused, "the server does not accept the gateway")
 			return replaceAnswer(r, response, http.StatusBadGateway, contentType, body)
 		}
