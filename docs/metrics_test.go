@@ -73,7 +73,7 @@ func TestReasons(t *testing.T) {
 
 // TestStdioAnswers: the page has each text that a refusal of stdio may have.
 func TestStdioAnswers(t *testing.T) {
-	var files []string
+	files := []string{"../internal/slowbody/slowbody.go"}
 	for _, name := range []string{"answer", "child", "handshake", "http", "limit", "read", "server"} {
 		files = append(files, "../mcpproxy/stdio/"+name+".go")
 	}

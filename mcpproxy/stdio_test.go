@@ -2,6 +2,7 @@ package mcpproxy
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -30,8 +32,11 @@ func TestMain(m *testing.M) {
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 8<<20)
 	for lines.Scan() {
-		var m struct{ ID json.RawMessage }
-		if err := json.Unmarshal(lines.Bytes(), &m); err != nil || m.ID == nil {
+		var m struct {
+			ID     json.RawMessage
+			Method string
+		}
+		if err := json.Unmarshal(lines.Bytes(), &m); err != nil || m.ID == nil || m.Method == "subscriptions/listen" {
 			continue
 		}
 		self, err := json.Marshal(map[string]any{"pid": os.Getpid(), "env": os.Environ(), "line": lines.Text()})
@@ -151,8 +156,10 @@ func TestStdioReload(t *testing.T) {
 	pid := stateless(first)
 	second, endSecond := load(stdioConfig(t, `,"idle_timeout":"10m","max_processes":64`)) // the defaults
 	endFirst()
-	if again := stateless(second); again != pid {
-		t.Errorf("processes %d and %d", pid, again)
+	for name, h := range map[string]*Handler{"the new configuration": second, "a request that came before the reload": first} {
+		if again := stateless(h); again != pid {
+			t.Errorf("%s: processes %d and %d", name, pid, again)
+		}
 	}
 	for _, more := range []string{`,"args":["a"]`, `,"dir":"/"`, `,"idle_timeout":"11m"`, `,"max_processes":63`} {
 		changed, end := load(stdioConfig(t, more))
@@ -167,6 +174,9 @@ func TestStdioReload(t *testing.T) {
 	endSecond()
 	if there(pid) {
 		t.Error("the process is left")
+	}
+	if w := serve(t, first, post("/mcp", initialize), alice); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("a request that comes to a handler too late: %d %s", w.Code, w.Body)
 	}
 }
 
@@ -216,5 +226,20 @@ func TestStdioStartsNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(marker); err != nil {
 		t.Error("the program was not started by a request")
+	}
+}
+
+// TestStdioStreamEnds: a subscription that no mcp_authorize has read ends when Caddy exits, as others do.
+func TestStdioStreamEnds(t *testing.T) {
+	h := fromJSON(t, stdioConfig(t, ""))
+	h.streams.exiting = func() bool { return true }
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r := post("/mcp", `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{},"_meta":{`+
+		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`,
+		"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen", "Accept", "text/event-stream")
+	w := serve(t, h, r.WithContext(ctx), alice)
+	if w.Code != http.StatusOK || ctx.Err() != nil {
+		t.Errorf("%d %s, %v", w.Code, w.Body, ctx.Err())
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
+	"github.com/caddymcp/gateway/internal/reqctx"
 	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
@@ -25,7 +26,7 @@ type transport struct{ http.RoundTripper }
 
 // provisionTransport loads the configured transport, as reverse_proxy would.
 func (h *Handler) provisionTransport(ctx caddy.Context) error {
-	raw, err := withConnectionReuse(h.TransportRaw)
+	raw, err := withDefaults(h.TransportRaw)
 	if err != nil {
 		return err
 	}
@@ -62,6 +63,11 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	r, err := x.direct(r)
 	if err != nil {
 		return nil, err
+	}
+	if body, ok := x.client.Body.(*reqctx.Body); ok && body.Len() == r.ContentLength {
+		// header and body leave in one write; reverse_proxy hides from
+		// net/http what kind of body it is
+		r.Body = body.Whole()
 	}
 	response, err := t.RoundTripper.RoundTrip(r)
 	if err != nil {

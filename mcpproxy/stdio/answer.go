@@ -98,7 +98,8 @@ func (a *answer) write(d delivery) {
 
 func (a *answer) start(box *mailbox) {
 	a.nameSession()
-	a.stream = startEvents(a.w, box)
+	a.stream = startEvents(a.w)
+	box.writing(func() { interrupt(a.stream.control) })
 }
 
 func (a *answer) nameSession() {

@@ -50,7 +50,7 @@ func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, caller Caller) *r
 	case len(r.Header[headerSession]) > 1:
 		return invalid(nil, "more than one "+headerSession+" header")
 	case r.Method == http.MethodPost:
-		p, refused := readPost(w, r, caller.Message)
+		p, refused := readPost(r, caller.Message)
 		if refused == nil {
 			refused = b.post(w, r, caller.Principal, p)
 		}
@@ -108,13 +108,13 @@ func (b *Bridge) post(w http.ResponseWriter, r *http.Request, who string, p *pos
 		if err != nil {
 			return refusalOf(p.id, err)
 		}
-		return s.answer(w, r, p)
+		return s.begin(w, r, p)
 	case session != "" && !p.modern:
 		s, err := b.find(who, session)
 		if err != nil {
 			return refusalOf(p.id, err)
 		}
-		refused := s.answer(w, r, p)
+		_, refused := s.answer(w, r, p, nil)
 		if refused != nil && errors.Is(refused.err, errGone) {
 			return refusalOf(p.id, errSession)
 		}
@@ -140,7 +140,7 @@ func (b *Bridge) postStateless(w http.ResponseWriter, r *http.Request, who strin
 			// a client that speaks both does better with a session
 			return unsupported(p, r, s.legacy)
 		}
-		refused := s.answer(w, r, p)
+		_, refused := s.answer(w, r, p, nil)
 		// it ended just now, and has not seen any of it
 		if refused == nil || !again || !errors.Is(refused.err, errGone) {
 			return refused
@@ -157,12 +157,25 @@ func unsupported(p *post, r *http.Request, version string) *refusal {
 	}
 }
 
-// answer sends messages to the process and passes on what it answers.
-func (s *server) answer(w http.ResponseWriter, r *http.Request, p *post) *refusal {
+// begin is answer for the message that begins the session of a process. The
+// process ends unless its client has got to know of it.
+func (s *server) begin(w http.ResponseWriter, r *http.Request, p *post) *refusal {
+	begun, refused := s.answer(w, r, p, s)
+	if !begun {
+		s.bridge.forget(s)
+		s.child.end()
+	}
+	return refused
+}
+
+// answer sends messages to the process and passes on what it answers; opens
+// is the session that the answer opens, nil for none. ok: every request has
+// got a result.
+func (s *server) answer(w http.ResponseWriter, r *http.Request, p *post, opens *server) (ok bool, refused *refusal) {
 	interactive := acceptsEvents(r)
 	box := newMailbox(&s.budget)
 	defer box.discard()
-	a := &answer{w: w, open: p.requests(), batch: p.batch, events: interactive, modern: p.modern}
+	a := &answer{w: w, open: p.requests(), batch: p.batch, events: interactive, modern: p.modern, opens: opens}
 	var ids []int64
 	defer func() { s.giveUp(ids, p.modern) }()
 	for i, m := range p.messages {
@@ -171,7 +184,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, p *post) *refusa
 			var id int64
 			var err error
 			if id, line, err = s.register(m, box, interactive); err != nil {
-				return refusalOf(p.id, err)
+				return false, refusalOf(p.id, err)
 			}
 			ids = append(ids, id)
 			a.listens = a.listens || m.Method == "subscriptions/listen"
@@ -182,24 +195,15 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, p *post) *refusa
 			if i > 0 {
 				err = errPartial // a part of the batch has arrived
 			}
-			return refusalOf(p.id, err)
+			return false, refusalOf(p.id, err)
 		}
 	}
 	if a.open == 0 {
 		w.WriteHeader(http.StatusAccepted)
-		return nil
+		return true, nil
 	}
-	if p.first().Method != "initialize" || s.shared() {
-		a.run(r.Context(), box)
-		return a.refused
-	}
-	a.opens = s
-	if complete := a.run(r.Context(), box); !complete || a.failed {
-		// nobody knows of this session
-		s.bridge.forget(s)
-		s.child.end()
-	}
-	return a.refused
+	complete := a.run(r.Context(), box)
+	return complete && !a.failed && a.refused == nil, a.refused
 }
 
 // giveUp is called when nobody waits for answers any more. For a modern

@@ -6,11 +6,11 @@ import (
 	"mime"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 // Bounds of a request that nobody has read before.
@@ -18,7 +18,6 @@ const (
 	maxBody = 4 << 20
 	// maxJudgedBody bounds one that has been judged: its own bound holds.
 	maxJudgedBody = 256 << 20
-	bodyTimeout   = 30 * time.Second
 )
 
 // post is a POST that may be passed on.
@@ -45,7 +44,7 @@ func (p *post) requests() (n int) {
 
 // readPost reads the messages of a POST. Unless a handler in front has judged
 // the message, it is checked here, by the same rules.
-func readPost(w http.ResponseWriter, r *http.Request, judged *mcpwire.Message) (*post, *refusal) {
+func readPost(r *http.Request, judged *mcpwire.Message) (*post, *refusal) {
 	limit := int64(maxJudgedBody)
 	if judged == nil {
 		limit = maxBody
@@ -53,7 +52,7 @@ func readPost(w http.ResponseWriter, r *http.Request, judged *mcpwire.Message) (
 			return nil, refused
 		}
 	}
-	body, refused := readBody(w, r, limit)
+	body, refused := readBody(r, limit)
 	if refused != nil {
 		return nil, refused
 	}
@@ -115,29 +114,16 @@ func checkContent(r *http.Request) *refusal {
 	return nil
 }
 
-// readBody reads a body within its bounds. The server's own deadlines start
-// anew with every byte.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *refusal) {
-	connection := http.NewResponseController(w)
-	expired := make(chan struct{})
-	timer := time.AfterFunc(bodyTimeout, func() {
-		defer close(expired)
-		// a deadline in the past wakes up the pending read
-		_ = connection.SetReadDeadline(time.Unix(1, 0))
-	})
+// readBody reads a body within its bound. Whoever passes the request on bounds
+// how long that takes.
+func readBody(r *http.Request, limit int64) ([]byte, *refusal) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
-	if !timer.Stop() {
-		<-expired
-		// streams go on reading
-		_ = connection.SetReadDeadline(time.Time{})
-		if err != nil {
-			return nil, &refusal{status: http.StatusRequestTimeout, code: mcpwire.CodeInvalidRequest, message: "the request body took too long"}
-		}
-	}
 	var tooLarge *http.MaxBytesError
 	switch {
 	case int64(len(body)) > limit || errors.As(err, &tooLarge):
 		return nil, &refusal{status: http.StatusRequestEntityTooLarge, code: mcpwire.CodeInvalidRequest, message: "request body too large"}
+	case errors.Is(err, slowbody.Err):
+		return nil, &refusal{status: http.StatusRequestTimeout, code: mcpwire.CodeInvalidRequest, message: slowbody.Err.Error()}
 	case err != nil:
 		return nil, invalid(nil, "the request body could not be read")
 	}
