@@ -71,17 +71,6 @@ func TestLogAppend(t *testing.T) {
 	}
 }
 
-// TestHealthPath: a load balancer gets an answer without a token, and nobody gets anything else.
-func TestHealthPath(t *testing.T) {
-	g := serve(t, example(t, "operations.md", "/healthz"))
-	if answer := g.ask(httptest.NewRequest(http.MethodGet, "/healthz", nil)); answer.Code != http.StatusNoContent {
-		t.Errorf("/healthz: %d %s", answer.Code, answer.Body)
-	}
-	if answer := g.ask(post("", callGetMe)); answer.Code != http.StatusUnauthorized || answer.Header().Get(reached) != "" {
-		t.Errorf("/mcp: %d %s", answer.Code, answer.Body)
-	}
-}
-
 // TestErrorRoute: an error route shapes the body, and the challenge stays.
 func TestErrorRoute(t *testing.T) {
 	g := serve(t, example(t, "mcp_jwt.md", "handle_errors"))
