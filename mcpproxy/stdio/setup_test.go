@@ -36,7 +36,7 @@ func newRig(t *testing.T, mode string, change func(*Config)) *rig {
 		t.Fatal(err)
 	}
 	cfg := Config{
-		Command: binary, Env: []string{fakeMode + "=" + mode},
+		Command: binary, Env: []string{fakeMode + "=" + mode, raceOptions()},
 		IdleTimeout: DefaultIdleTimeout, MaxProcesses: DefaultMaxProcesses,
 	}
 	if change != nil {
@@ -63,6 +63,9 @@ func newRig(t *testing.T, mode string, change func(*Config)) *rig {
 	})
 	return r
 }
+
+// raceOptions is a variable that tells the race detector in a fake server what it tells this one.
+func raceOptions() string { return "GORACE=" + os.Getenv("GORACE") }
 
 func (r *rig) count() int {
 	r.mu.Lock()
