@@ -200,22 +200,39 @@ func TestA112_SlowBody(t *testing.T) {
 		t.Errorf("a body may take %v", h.bodyTimeout)
 	}
 	h.bodyTimeout = 100 * time.Millisecond
-	f := newFront(t, h)
-	conn, err := net.Dial("tcp", f.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n{", len(toolCall))
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	response := sendSlowly(t, newFront(t, h))
 	if body, err := readAll(t, response); response.StatusCode != http.StatusRequestTimeout || body != slowbody.Err.Error() || err != nil {
 		t.Errorf("%d %q, %v", response.StatusCode, body, err)
 	}
 	if err := receive(t, "the end at the upstream", broken); err == nil {
 		t.Error("the upstream has got a whole body")
+	}
+}
+
+// sendSlowly sends the beginning of a call.
+func sendSlowly(t *testing.T, f *front) *http.Response {
+	t.Helper()
+	conn, err := net.Dial("tcp", f.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{", len(toolCall))
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response
+}
+
+// TestA112_SlowBodyForStdio: nor does it for a server over stdin.
+func TestA112_SlowBodyForStdio(t *testing.T) {
+	h := fromJSON(t, stdioConfig(t, ""))
+	h.bodyTimeout = 100 * time.Millisecond
+	response := sendSlowly(t, newFront(t, h))
+	body, err := readAll(t, response)
+	if response.StatusCode != http.StatusRequestTimeout || !strings.Contains(body, slowbody.Err.Error()) || err != nil {
+		t.Errorf("%d %q, %v", response.StatusCode, body, err)
 	}
 }
 

@@ -49,6 +49,7 @@ type Stdio struct {
 	MaxProcesses int `json:"max_processes,omitempty"`
 
 	bridge *pooledBridge
+	// poolID is what the pool knows the bridge by; "" once it is given back.
 	poolID string
 }
 
@@ -94,8 +95,8 @@ func (s *Stdio) provision(proxy *reverseproxy.Handler) error {
 		cfg.Env = append(cfg.Env, name+"="+s.Env[name])
 	}
 	// values may be secrets, and keys of the pool end up in messages
-	s.poolID = fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%#v", cfg)))
-	value, _, err := bridgePool.LoadOrNew(s.poolID, func() (caddy.Destructor, error) {
+	id := fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%#v", cfg)))
+	value, _, err := bridgePool.LoadOrNew(id, func() (caddy.Destructor, error) {
 		p := &pooledBridge{Bridge: stdio.New(cfg, stdioLogger), closed: make(chan struct{})}
 		go p.watchExit()
 		return p, nil
@@ -103,6 +104,7 @@ func (s *Stdio) provision(proxy *reverseproxy.Handler) error {
 	if err != nil {
 		return err
 	}
+	s.poolID = id
 	var ok bool
 	if s.bridge, ok = value.(*pooledBridge); !ok {
 		return fmt.Errorf("the pool holds a %T", value)
@@ -159,13 +161,16 @@ func (s *Stdio) check(proxy *reverseproxy.Handler) error {
 	return nil
 }
 
-// cleanup gives the bridge back; the last one ends the processes.
+// cleanup gives the bridge back; the last one ends the processes. Requests of
+// a configuration that was replaced may still come to the bridge, which
+// refuses them once it is closed.
 func (s *Stdio) cleanup() error {
-	if s.bridge == nil {
+	id := s.poolID
+	if id == "" {
 		return nil
 	}
-	s.bridge = nil
-	_, err := bridgePool.Delete(s.poolID)
+	s.poolID = ""
+	_, err := bridgePool.Delete(id)
 	return err
 }
 
@@ -182,7 +187,10 @@ func (h *Handler) backend(w http.ResponseWriter, r *http.Request, next caddyhttp
 		// a message that nobody has read may be a subscription
 		x.watch()
 	}
-	h.Stdio.bridge.ServeHTTP(w, r, stdio.Caller{Principal: state.Identity.Principal(), Message: state.Message})
+	reason := h.Stdio.bridge.ServeHTTP(w, r, stdio.Caller{Principal: state.Identity.Principal(), Message: state.Message})
+	if reason != "" {
+		logReason(r, reason)
+	}
 	return nil
 }
 

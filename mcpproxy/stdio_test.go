@@ -156,8 +156,10 @@ func TestStdioReload(t *testing.T) {
 	pid := stateless(first)
 	second, endSecond := load(stdioConfig(t, `,"idle_timeout":"10m","max_processes":64`)) // the defaults
 	endFirst()
-	if again := stateless(second); again != pid {
-		t.Errorf("processes %d and %d", pid, again)
+	for name, h := range map[string]*Handler{"the new configuration": second, "a request that came before the reload": first} {
+		if again := stateless(h); again != pid {
+			t.Errorf("%s: processes %d and %d", name, pid, again)
+		}
 	}
 	for _, more := range []string{`,"args":["a"]`, `,"dir":"/"`, `,"idle_timeout":"11m"`, `,"max_processes":63`} {
 		changed, end := load(stdioConfig(t, more))
@@ -172,6 +174,9 @@ func TestStdioReload(t *testing.T) {
 	endSecond()
 	if there(pid) {
 		t.Error("the process is left")
+	}
+	if w := serve(t, first, post("/mcp", initialize), alice); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("a request that comes to a handler too late: %d %s", w.Code, w.Body)
 	}
 }
 

@@ -124,7 +124,11 @@ func apply(doc []byte, splices []splice) []byte {
 	if len(splices) == 0 {
 		return doc
 	}
-	out := make([]byte, 0, len(doc)+32*len(splices))
+	size := len(doc)
+	for _, s := range splices {
+		size += len(s.text) - (s.end - s.start)
+	}
+	out := make([]byte, 0, size)
 	from := 0
 	for _, s := range splices {
 		out = append(append(out, doc[from:s.start]...), s.text...)

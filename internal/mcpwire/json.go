@@ -198,6 +198,22 @@ func (r *ObjectReader) end() error {
 	return nil
 }
 
+// Member returns a member of an object that has been read before, as a part
+// of a document.
+func Member(object jsontext.Value, member string) (value jsontext.Value, ok bool) {
+	if object.Kind() != '{' {
+		return nil, false
+	}
+	// it stops nothing: there is no other member of this name
+	_ = eachMember(object, func(name string, found jsontext.Value) error {
+		if name == member {
+			value, ok = found, true
+		}
+		return nil
+	})
+	return value, ok
+}
+
 // eachMember is Object for an object that has been read before, as a part of
 // a document: its form is known to be right, and is not checked again.
 func eachMember(object jsontext.Value, member func(name string, value jsontext.Value) error) error {

@@ -40,8 +40,8 @@ type eventStream struct {
 	control *http.ResponseController
 }
 
-// startEvents begins a stream of what is in a mailbox.
-func startEvents(w http.ResponseWriter, box *mailbox) *eventStream {
+// startEvents begins a stream.
+func startEvents(w http.ResponseWriter) *eventStream {
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("Cache-Control", "no-cache")
@@ -49,10 +49,6 @@ func startEvents(w http.ResponseWriter, box *mailbox) *eventStream {
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(http.StatusOK)
 	s := &eventStream{w, http.NewResponseController(w)}
-	box.writing(func() {
-		// a writer that cannot do this keeps its own pace
-		_ = s.control.SetWriteDeadline(time.Unix(1, 0))
-	})
 	_ = s.control.Flush() // the first event will tell if the client has gone
 	return s
 }
@@ -71,12 +67,24 @@ func (s *eventStream) write(event []byte) error {
 	return s.control.Flush()
 }
 
-// eventReader is the stream of a GET.
-type eventReader struct{ cancel context.CancelFunc }
+// interrupt ends a write that is stuck. It must not be called once the
+// handler has returned: the connection is somebody else's then.
+func interrupt(control *http.ResponseController) {
+	// a writer that cannot do this keeps its own pace
+	_ = control.SetWriteDeadline(time.Unix(1, 0))
+}
 
-func (e *eventReader) end(box *mailbox) {
+// eventReader is the stream of a GET.
+type eventReader struct {
+	cancel  context.CancelFunc
+	control *http.ResponseController
+}
+
+// end is called as long as the reader is the one of its server, so its handler
+// has not returned.
+func (e *eventReader) end() {
 	e.cancel()
-	box.wakeWriter()
+	interrupt(e.control)
 }
 
 // serveEvents is the stream of a GET. A client that has lost its stream opens
@@ -84,16 +92,16 @@ func (e *eventReader) end(box *mailbox) {
 func (s *server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	me := &eventReader{cancel}
+	me := &eventReader{cancel, http.NewResponseController(w)}
 	s.mu.Lock()
 	if s.stream != nil {
-		s.stream.end(s.events)
+		s.stream.end()
 	}
 	s.stream = me
 	s.touch()
 	s.mu.Unlock()
 	defer s.endEvents(me)
-	stream := startEvents(w, s.events)
+	stream := startEvents(w)
 	alive := time.NewTicker(keepAlive)
 	defer alive.Stop()
 	for {
@@ -136,6 +144,5 @@ func (s *server) endEvents(me *eventReader) {
 	defer s.mu.Unlock()
 	if s.stream == me {
 		s.stream = nil
-		s.events.writing(nil)
 	}
 }

@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
-	"strconv"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
 )
@@ -36,64 +32,61 @@ type Caller struct {
 	Message *mcpwire.Message
 }
 
-// ServeHTTP answers one request of the streamable HTTP transport.
-func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request, caller Caller) {
-	modern := mcpwire.IsModern(r.Header.Get(mcpwire.HeaderVersion))
-	if len(r.Header[headerSession]) > 1 {
-		invalid(nil, "more than one "+headerSession+" header").write(w)
-		return
+// ServeHTTP answers one request of the streamable HTTP transport. It returns
+// why no process has answered, "" if one has.
+func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request, caller Caller) (reason string) {
+	refused := b.serve(w, r, caller)
+	if refused == nil {
+		return ""
 	}
+	refused.write(w)
+	return refused.reason()
+}
+
+// serve answers a request, or says why not.
+func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, caller Caller) *refusal {
+	modern := mcpwire.IsModern(r.Header.Get(mcpwire.HeaderVersion))
 	switch {
+	case len(r.Header[headerSession]) > 1:
+		return invalid(nil, "more than one "+headerSession+" header")
 	case r.Method == http.MethodPost:
-		p, refused := readPost(w, r, caller.Message)
+		p, refused := readPost(r, caller.Message)
 		if refused == nil {
 			refused = b.post(w, r, caller.Principal, p)
 		}
-		if refused != nil {
-			refused.writeRetry(w)
-		}
-	case modern, r.Method != http.MethodGet && r.Method != http.MethodDelete:
-		allow := "GET, POST, DELETE"
-		if modern {
-			allow = "POST"
-		}
-		w.Header().Set("Allow", allow)
-		w.WriteHeader(http.StatusMethodNotAllowed)
+		return refused
+	case modern:
+		return &refusal{status: http.StatusMethodNotAllowed, allow: "POST"}
+	case r.Method != http.MethodGet && r.Method != http.MethodDelete:
+		return &refusal{status: http.StatusMethodNotAllowed, allow: "GET, POST, DELETE"}
 	default:
-		b.bodiless(w, r, caller.Principal)
+		return b.bodiless(w, r, caller.Principal)
 	}
-}
-
-func (f *refusal) writeRetry(w http.ResponseWriter) {
-	if f.retry > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(f.retry))
-	}
-	f.write(w)
 }
 
 // bodiless answers GET and DELETE, which are about a session.
-func (b *Bridge) bodiless(w http.ResponseWriter, r *http.Request, who string) {
+func (b *Bridge) bodiless(w http.ResponseWriter, r *http.Request, who string) *refusal {
 	session := r.Header.Get(headerSession)
 	if session == "" {
-		invalid(nil, headerSession+" is missing").write(w)
-		return
+		return invalid(nil, headerSession+" is missing")
 	}
 	s, err := b.find(who, session)
 	switch {
 	case err != nil:
-		refusalOf(nil, err).writeRetry(w)
+		return refusalOf(nil, err)
 	case r.Method == http.MethodDelete:
 		b.forget(s)
 		s.child.end()
 		w.WriteHeader(http.StatusNoContent)
 	case !acceptsEvents(r):
-		(&refusal{
+		return &refusal{
 			status: http.StatusNotAcceptable, code: mcpwire.CodeInvalidRequest,
 			message: "the client must accept text/event-stream",
-		}).write(w)
+		}
 	default:
 		s.serveEvents(w, r)
 	}
+	return nil
 }
 
 // forget makes a session unknown at once.
@@ -115,13 +108,13 @@ func (b *Bridge) post(w http.ResponseWriter, r *http.Request, who string, p *pos
 		if err != nil {
 			return refusalOf(p.id, err)
 		}
-		return s.answer(w, r, p)
+		return s.begin(w, r, p)
 	case session != "" && !p.modern:
 		s, err := b.find(who, session)
 		if err != nil {
 			return refusalOf(p.id, err)
 		}
-		refused := s.answer(w, r, p)
+		_, refused := s.answer(w, r, p, nil)
 		if refused != nil && errors.Is(refused.err, errGone) {
 			return refusalOf(p.id, errSession)
 		}
@@ -147,7 +140,7 @@ func (b *Bridge) postStateless(w http.ResponseWriter, r *http.Request, who strin
 			// a client that speaks both does better with a session
 			return unsupported(p, r, s.legacy)
 		}
-		refused := s.answer(w, r, p)
+		_, refused := s.answer(w, r, p, nil)
 		// it ended just now, and has not seen any of it
 		if refused == nil || !again || !errors.Is(refused.err, errGone) {
 			return refused
@@ -164,12 +157,25 @@ func unsupported(p *post, r *http.Request, version string) *refusal {
 	}
 }
 
-// answer sends messages to the process and passes on what it answers.
-func (s *server) answer(w http.ResponseWriter, r *http.Request, p *post) *refusal {
+// begin is answer for the message that begins the session of a process. The
+// process ends unless its client has got to know of it.
+func (s *server) begin(w http.ResponseWriter, r *http.Request, p *post) *refusal {
+	begun, refused := s.answer(w, r, p, s)
+	if !begun {
+		s.bridge.forget(s)
+		s.child.end()
+	}
+	return refused
+}
+
+// answer sends messages to the process and passes on what it answers; opens
+// is the session that the answer opens, nil for none. ok: every request has
+// got a result.
+func (s *server) answer(w http.ResponseWriter, r *http.Request, p *post, opens *server) (ok bool, refused *refusal) {
 	interactive := acceptsEvents(r)
 	box := newMailbox(&s.budget)
 	defer box.discard()
-	a := &answer{w: w, open: p.requests(), batch: p.batch, events: interactive, modern: p.modern}
+	a := &answer{w: w, open: p.requests(), batch: p.batch, events: interactive, modern: p.modern, opens: opens}
 	var ids []int64
 	defer func() { s.giveUp(ids, p.modern) }()
 	for i, m := range p.messages {
@@ -178,7 +184,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, p *post) *refusa
 			var id int64
 			var err error
 			if id, line, err = s.register(m, box, interactive); err != nil {
-				return refusalOf(p.id, err)
+				return false, refusalOf(p.id, err)
 			}
 			ids = append(ids, id)
 			a.listens = a.listens || m.Method == "subscriptions/listen"
@@ -189,24 +195,15 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, p *post) *refusa
 			if i > 0 {
 				err = errPartial // a part of the batch has arrived
 			}
-			return refusalOf(p.id, err)
+			return false, refusalOf(p.id, err)
 		}
 	}
 	if a.open == 0 {
 		w.WriteHeader(http.StatusAccepted)
-		return nil
+		return true, nil
 	}
-	if p.first().Method != "initialize" || s.shared() {
-		a.run(r.Context(), box)
-		return nil
-	}
-	a.opens = s
-	if complete := a.run(r.Context(), box); !complete || a.failed {
-		// nobody knows of this session
-		s.bridge.forget(s)
-		s.child.end()
-	}
-	return nil
+	complete := a.run(r.Context(), box)
+	return complete && !a.failed && a.refused == nil, a.refused
 }
 
 // giveUp is called when nobody waits for answers any more. For a modern
@@ -224,21 +221,4 @@ func (s *server) giveUp(ids []int64, modern bool) {
 			_ = s.child.send(ctx, line)
 		}()
 	}
-}
-
-// refusalOf says how a failure is answered.
-func refusalOf(id jsontext.Value, err error) *refusal {
-	f := &refusal{id: id, message: err.Error(), err: err}
-	var pause pauseError
-	switch {
-	case errors.Is(err, errSession):
-		f.status, f.code = http.StatusNotFound, mcpwire.CodeInvalidRequest
-	case errors.As(err, &pause):
-		f.status, f.code, f.retry = http.StatusServiceUnavailable, mcpwire.CodeBusy, int(math.Ceil(pause.left.Seconds()))
-	case errors.Is(err, errBusy), errors.Is(err, errPending), errors.Is(err, errClosed):
-		f.status, f.code, f.retry = http.StatusServiceUnavailable, mcpwire.CodeBusy, busyRetry
-	default:
-		f.status, f.code = http.StatusBadGateway, mcpwire.CodeUpstreamDown
-	}
-	return f
 }

@@ -1,8 +1,10 @@
 package stdio
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +75,18 @@ func TestAbandonedSession(t *testing.T) {
 		}
 		wantStatus(t, fmt.Sprint(i), c.post(t, c.call(`1`, "echo", `{}`, "")), want)
 	}
+}
+
+// A client that is gone by the time its process has started leaves none behind, although nothing was sent to it.
+func TestClientGoneBeforeItsSession(t *testing.T) {
+	r := newRig(t, "modern", nil) // so that there is no session if the message arrives, either
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range maxPerPrincipal { // which of the two it is, is chance
+		c := &client{rig: r, who: "alice"}
+		r.ServeHTTP(httptest.NewRecorder(), c.request(ctx, t, http.MethodPost, initialize), Caller{Principal: c.who})
+	}
+	eventually(t, "the processes end", func() bool { return r.count() == 0 })
 }
 
 // A process answers so many requests at a time.

@@ -6,11 +6,11 @@ import (
 	"mime"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 // Bounds of a request that nobody has read before.
@@ -18,24 +18,7 @@ const (
 	maxBody = 4 << 20
 	// maxJudgedBody bounds one that has been judged: its own bound holds.
 	maxJudgedBody = 256 << 20
-	bodyTimeout   = 30 * time.Second
 )
-
-// refusal is an answer that no process gives.
-type refusal struct {
-	status  int
-	id      jsontext.Value
-	code    int
-	message string
-	data    []byte
-	// retry is for Retry-After, in whole seconds; 0 for none.
-	retry int
-	err   error
-}
-
-func (f *refusal) write(w http.ResponseWriter) {
-	writeJSON(w, f.status, mcpwire.ErrorResponse(f.id, f.code, f.message, f.data))
-}
 
 // post is a POST that may be passed on.
 type post struct {
@@ -61,7 +44,7 @@ func (p *post) requests() (n int) {
 
 // readPost reads the messages of a POST. Unless a handler in front has judged
 // the message, it is checked here, by the same rules.
-func readPost(w http.ResponseWriter, r *http.Request, judged *mcpwire.Message) (*post, *refusal) {
+func readPost(r *http.Request, judged *mcpwire.Message) (*post, *refusal) {
 	limit := int64(maxJudgedBody)
 	if judged == nil {
 		limit = maxBody
@@ -69,7 +52,7 @@ func readPost(w http.ResponseWriter, r *http.Request, judged *mcpwire.Message) (
 			return nil, refused
 		}
 	}
-	body, refused := readBody(w, r, limit)
+	body, refused := readBody(r, limit)
 	if refused != nil {
 		return nil, refused
 	}
@@ -115,18 +98,6 @@ func (p *post) split(body []byte) *refusal {
 	return nil
 }
 
-func invalid(id jsontext.Value, message string) *refusal {
-	return &refusal{status: http.StatusBadRequest, id: id, code: mcpwire.CodeInvalidRequest, message: message}
-}
-
-func formatRefusal(err error) *refusal {
-	var format *mcpwire.FormatError
-	if errors.As(err, &format) {
-		return &refusal{status: http.StatusBadRequest, id: format.ID, code: format.Code, message: err.Error()}
-	}
-	return invalid(nil, err.Error())
-}
-
 // checkContent accepts JSON in UTF-8 and nothing else.
 func checkContent(r *http.Request) *refusal {
 	contentType := r.Header.Get("Content-Type")
@@ -143,29 +114,16 @@ func checkContent(r *http.Request) *refusal {
 	return nil
 }
 
-// readBody reads a body within its bounds. The server's own deadlines start
-// anew with every byte.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, *refusal) {
-	connection := http.NewResponseController(w)
-	expired := make(chan struct{})
-	timer := time.AfterFunc(bodyTimeout, func() {
-		defer close(expired)
-		// a deadline in the past wakes up the pending read
-		_ = connection.SetReadDeadline(time.Unix(1, 0))
-	})
+// readBody reads a body within its bound. Whoever passes the request on bounds
+// how long that takes.
+func readBody(r *http.Request, limit int64) ([]byte, *refusal) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
-	if !timer.Stop() {
-		<-expired
-		// streams go on reading
-		_ = connection.SetReadDeadline(time.Time{})
-		if err != nil {
-			return nil, &refusal{status: http.StatusRequestTimeout, code: mcpwire.CodeInvalidRequest, message: "the request body took too long"}
-		}
-	}
 	var tooLarge *http.MaxBytesError
 	switch {
 	case int64(len(body)) > limit || errors.As(err, &tooLarge):
 		return nil, &refusal{status: http.StatusRequestEntityTooLarge, code: mcpwire.CodeInvalidRequest, message: "request body too large"}
+	case errors.Is(err, slowbody.Err):
+		return nil, &refusal{status: http.StatusRequestTimeout, code: mcpwire.CodeInvalidRequest, message: slowbody.Err.Error()}
 	case err != nil:
 		return nil, invalid(nil, "the request body could not be read")
 	}

@@ -148,7 +148,7 @@ func (s *server) tell(message []byte) {
 	}
 	if s.stream != nil {
 		s.log.Warn("a client reads too slowly; its stream is ended")
-		s.stream.end(s.events)
+		s.stream.end()
 		s.stream = nil
 		s.events.take()
 		return
