@@ -5,7 +5,7 @@ import "maps"
 // The rows about processes; see bounds.
 func init() {
 	maps.Copy(bounds, map[string][]string{
-		"body for `stdio` that `mcp_authorize` has not judged": {"mcpproxy/stdio.maxBody", "mcpproxy/stdio.bodyTimeout"},
+		"body for `stdio` that `mcp_authorize` has not judged": {"mcpproxy/stdio.maxBody", "internal/slowbody.Timeout"},
 		"body for `stdio` that it has":                         {"mcpproxy/stdio.maxJudgedBody"},
 		"processes of `stdio`":                                 {"mcpproxy/stdio.DefaultMaxProcesses", "mcpproxy/stdio.MaxMaxProcesses"},
 		"processes of one principal":                           {"mcpproxy/stdio.maxPerPrincipal", "mcpproxy/stdio.abandonedTimeout"},
