@@ -17,6 +17,10 @@ NODE := $(patsubst %/package-lock.json,%,$(wildcard */package-lock.json */*/pack
 # -shuffle finds tests that lean on one another, -count=1 those that pass only from the cache.
 TESTFLAGS := -race -shuffle=on -count=1 -timeout 20m
 
+# With -race a program waits a second when it ends, for other threads that are about to report a race. The tests start
+# hundreds of programs, for which a tenth of it must do.
+export GORACE ?= atexit_sleep_ms=100
+
 FUZZTIME ?= 30s
 
 .PHONY: help

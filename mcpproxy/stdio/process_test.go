@@ -31,7 +31,7 @@ func TestEnvironment(t *testing.T) {
 	})
 	for _, c := range []*client{r.open(t, "alice"), {rig: r, who: "alice"}} {
 		got := c.self(t)
-		if want := []string{fakeMode + "=legacy", "NAME=va=lue", "EMPTY="}; !slices.Equal(got.Env, want) {
+		if want := []string{fakeMode + "=legacy", raceOptions, "NAME=va=lue", "EMPTY="}; !slices.Equal(got.Env, want) {
 			t.Errorf("environment %q, want %q", got.Env, want)
 		}
 		if got.Dir != dir || !slices.Equal(got.Args, r.cfg.Args) {

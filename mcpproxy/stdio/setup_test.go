@@ -37,7 +37,7 @@ func newRig(t *testing.T, mode string, change func(*Config)) *rig {
 		t.Fatal(err)
 	}
 	cfg := Config{
-		Command: binary, Env: []string{fakeMode + "=" + mode},
+		Command: binary, Env: []string{fakeMode + "=" + mode, raceOptions},
 		IdleTimeout: DefaultIdleTimeout, MaxProcesses: DefaultMaxProcesses,
 	}
 	if change != nil {
@@ -68,6 +68,9 @@ func newRig(t *testing.T, mode string, change func(*Config)) *rig {
 	})
 	return r
 }
+
+// raceOptions is a variable that tells the race detector in a fake server what the Makefile tells that of the tests.
+const raceOptions = "GORACE=atexit_sleep_ms=100"
 
 // reasons are why a status is answered, "" if it may be a process that answers so.
 var reasons = map[int][]string{

@@ -213,10 +213,10 @@ func TestCommandLineExplain(t *testing.T) {
 }
 
 func TestCommandLineDoctor(t *testing.T) {
-	var issuer string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/.well-known/openid-configuration":
+			issuer := "http://" + r.Host
 			fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":"%s/keys","code_challenge_methods_supported":["S256"]}`, issuer, issuer)
 		case "/keys":
 			fmt.Fprint(w, mcptest.Set(mcptest.NewKey("ES256", "k")))
@@ -225,7 +225,7 @@ func TestCommandLineDoctor(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	issuer = server.URL
+	issuer := server.URL
 	c := newCommandLine(t, nil)
 	e := c.run("doctor", issuer).wants(0, "ok       PKCE: S256 is announced", "warning  registration:", `EC ES256 "k": can be used`, "mcp_jwt "+issuer+" {")
 	// the block it writes loads
