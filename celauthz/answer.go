@@ -129,6 +129,14 @@ func methodOf(m *mcpwire.Message) string {
 	return m.Method
 }
 
+// targetOf is the target of a message if it is of this kind.
+func targetOf(m *mcpwire.Message, kind mcpwire.TargetKind) string {
+	if m == nil || m.Kind != kind {
+		return ""
+	}
+	return m.Target
+}
+
 // setPlaceholders lets logs and other handlers read what was asked and what
 // was decided.
 func setPlaceholders(r *http.Request, m *mcpwire.Message, version string, j judgement) {
@@ -136,24 +144,18 @@ func setPlaceholders(r *http.Request, m *mcpwire.Message, version string, j judg
 	if !ok {
 		return
 	}
-	targetOf := func(kind mcpwire.TargetKind) string {
-		if m != nil && m.Kind == kind {
-			return m.Target
-		}
-		return ""
-	}
 	repl.Map(func(name string) (any, bool) {
 		switch name {
 		case "mcp.method":
 			return methodOf(m), true
 		case "mcp.tool.name":
-			return targetOf(mcpwire.Tool), true
+			return targetOf(m, mcpwire.Tool), true
 		case "mcp.prompt.name":
-			return targetOf(mcpwire.Prompt), true
+			return targetOf(m, mcpwire.Prompt), true
 		case "mcp.resource.uri":
-			return targetOf(mcpwire.Resource), true
+			return targetOf(m, mcpwire.Resource), true
 		case "mcp.task.id":
-			return targetOf(mcpwire.Task), true
+			return targetOf(m, mcpwire.Task), true
 		case "mcp.session.id":
 			return r.Header.Get("Mcp-Session-Id"), true
 		case "mcp.version":

@@ -132,8 +132,8 @@ func TestBatchAnswers(t *testing.T) {
 	answer := batchOf(resultOf("1", mixedList), prompts, call)
 	want := batchOf(resultOf("1", okList), strings.Replace(prompts, `{"name":"secret"}`, "", 1), call)
 	for contentType, wrap := range map[string]func(string) string{
-		jsonType: func(s string) string { return s },
-		sseType:  func(s string) string { return "data: " + s + "\n\n" },
+		jsonType:  func(s string) string { return s },
+		eventType: func(s string) string { return "data: " + s + "\n\n" },
 	} {
 		s.behind = answers(http.StatusOK, contentType, wrap(answer), "Etag", `"1"`)
 		w := s.post(batch)
@@ -144,7 +144,7 @@ func TestBatchAnswers(t *testing.T) {
 		wantHeader(t, w, "Etag", "")
 	}
 	// one by one
-	s.behind = answers(http.StatusOK, sseType, "data: "+prompts+"\n\ndata: "+call+"\n\n")
+	s.behind = answers(http.StatusOK, eventType, "data: "+prompts+"\n\ndata: "+call+"\n\n")
 	if w := s.post(batch); strings.Contains(w.Body.String(), "secret") || !strings.Contains(w.Body.String(), call) {
 		t.Errorf("answer %d %s", w.Code, w.Body)
 	}

@@ -9,12 +9,19 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddymcp/gateway/internal/reqctx"
 	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
-// pooledBodySize bounds the buffers that are kept for the next request, and
-// what is reserved on the word of a Content-Length alone.
-const pooledBodySize = 64 << 10
+const (
+	// pooledBodySize bounds the buffers that are kept for the next request,
+	// and what is reserved on the word of a Content-Length alone.
+	pooledBodySize = 64 << 10
+	// smallBodySize is up to which size a body is handed on in a form that
+	// Go's transport sends together with the header. Such a body is not
+	// pooled: nobody says when it has been sent.
+	smallBodySize = 4 << 10
+)
 
 var errBodyTooLarge = errors.New("request body too large")
 
@@ -35,29 +42,64 @@ func readInTime(w http.ResponseWriter, r *http.Request, limit int64, timeout tim
 // readBody reads the whole body once, at most limit bytes, and puts a reader
 // over the same bytes in its place: what was judged is what goes on.
 func readBody(r *http.Request, limit int64) ([]byte, error) {
-	if r.Body == nil || r.Body == http.NoBody {
+	switch {
+	case r.Body == nil || r.Body == http.NoBody:
 		return nil, nil
-	}
-	if r.ContentLength > limit {
+	case r.ContentLength > limit:
 		return nil, errBodyTooLarge
+	case r.ContentLength > 0 && r.ContentLength <= smallBodySize:
+		return readSmallBody(r)
 	}
 	buffer, _ := bodyPool.Get().(*bytes.Buffer)
 	buffer.Reset()
+	n, err := fill(buffer, r, limit)
+	if err == nil && n > limit {
+		err = errBodyTooLarge
+	}
+	if err != nil {
+		recycle(buffer)
+		return nil, err
+	}
+	body := buffer.Bytes()
+	replayed := &replayedBody{buffer: buffer, original: r.Body}
+	replayed.reader.Reset(body)
+	r.Body = replayed
+	r.ContentLength = n
+	r.TransferEncoding = nil
+	return body, nil
+}
+
+// fill reads the body into the buffer, and no more than one byte beyond the
+// limit. A Content-Length is believed once a good part of it has come.
+func fill(buffer *bytes.Buffer, r *http.Request, limit int64) (n int64, err error) {
 	if r.ContentLength > 0 {
 		// one more than its length, so that the end is seen without growing
 		buffer.Grow(int(min(r.ContentLength, pooledBodySize)) + bytes.MinRead)
 	}
-	n, err := buffer.ReadFrom(io.LimitReader(r.Body, limit+1))
-	if err != nil || n > limit {
-		recycle(buffer)
-		if err == nil {
-			err = errBodyTooLarge
+	if r.ContentLength > pooledBodySize {
+		if n, err = buffer.ReadFrom(io.LimitReader(r.Body, pooledBodySize)); err != nil || n < pooledBodySize {
+			return n, err
 		}
+		buffer.Grow(int(r.ContentLength-n) + bytes.MinRead)
+	}
+	more, err := buffer.ReadFrom(io.LimitReader(r.Body, limit+1-n))
+	return n + more, err
+}
+
+// readSmallBody reads a body that says how long it is.
+func readSmallBody(r *http.Request) ([]byte, error) {
+	buffer := make([]byte, r.ContentLength+1) // one more, to see the end
+	body := buffer[:r.ContentLength]
+	if _, err := io.ReadFull(r.Body, body); err != nil {
 		return nil, err
 	}
-	body := buffer.Bytes()
-	r.Body = &replayedBody{reader: bytes.NewReader(body), buffer: buffer, original: r.Body}
-	r.ContentLength = n
+	switch n, err := io.ReadFull(r.Body, buffer[len(body):]); {
+	case n > 0:
+		return nil, errBodyTooLarge
+	case !errors.Is(err, io.EOF):
+		return nil, err
+	}
+	r.Body = reqctx.NewBody(body)
 	r.TransferEncoding = nil
 	return body, nil
 }
@@ -73,8 +115,10 @@ func recycle(buffer *bytes.Buffer) {
 func replaceBody(r *http.Request, body []byte) {
 	if replayed, ok := r.Body.(*replayedBody); ok {
 		replayed.mu.Lock()
-		replayed.reader = bytes.NewReader(body)
+		replayed.reader.Reset(body)
 		replayed.mu.Unlock()
+	} else {
+		r.Body = reqctx.NewBody(body)
 	}
 	r.ContentLength = int64(len(body))
 	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
@@ -84,7 +128,7 @@ func replaceBody(r *http.Request, body []byte) {
 // handlers have returned, so the buffer goes back only when it is closed.
 type replayedBody struct {
 	mu       sync.Mutex
-	reader   *bytes.Reader
+	reader   bytes.Reader
 	buffer   *bytes.Buffer
 	original io.Closer
 	closed   bool

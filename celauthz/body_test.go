@@ -78,7 +78,7 @@ func (d *dripping) Read(p []byte) (int, error) {
 func TestReplayedBody(t *testing.T) {
 	s := newSite(t, "allow true")
 	s.behind = func(_ http.ResponseWriter, r *http.Request) error { return nil }
-	message := padded(1000)
+	message := padded(smallBodySize + 1000)
 	s.post(message)
 	body := s.passed.Body
 	if got, err := io.ReadAll(io.LimitReader(body, 10)); err != nil || string(got) != message[:10] {
@@ -151,7 +151,8 @@ func TestBuffersAreNotShared(t *testing.T) {
 					t.Error(err)
 				}
 				if round%2 == 0 {
-					if n, err := late.Read(make([]byte, 10)); n != 0 || err == nil {
+					// a small body is nobody else's, ever
+					if n, err := late.Read(make([]byte, 10)); len(message) > smallBodySize && (n != 0 || err == nil) {
 						t.Errorf("%d bytes, %v after Close", n, err)
 					}
 					_ = late.Close()

@@ -267,16 +267,14 @@ func (h *Handler) pass(
 	w http.ResponseWriter, r *http.Request, next caddyhttp.Handler,
 	state *reqctx.State, who *caller, in *incoming, watch *promutil.Watch,
 ) error {
-	v := newVisibility(r.Context(), h.policy, who, h.now)
-	filter := mcpwire.Filter{Visible: v.entry, ListVisible: v.list}
+	writer := h.newFilterWriter(r.Context(), w, who, in)
 	if m := in.first(); m != nil && m.Listen != nil {
-		h.observeSubscription(r, state, m, who, v)
-		filter.Keep(m.Listen)
+		h.observeSubscription(r, state, m, who, &writer.visible)
+		writer.visible.filter().Keep(m.Listen)
 		replaceBody(r, m.Listen.Splice(in.body))
 	}
-	writer := h.newFilterWriter(w, who, in, v, filter)
 	watch.Pause()
-	if writer == nil {
+	if !writer.isNeeded() {
 		return next.ServeHTTP(w, r)
 	}
 	defer func() { watch.Add(writer.spent) }()

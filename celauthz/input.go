@@ -33,6 +33,11 @@ type caller struct {
 	// somebody asks why.
 	asked func(question, subject, decision)
 
+	// asking and answering are where questions are put together, one after
+	// the other.
+	asking    subject
+	answering activation
+
 	scopePolicy *scopePolicy
 	scopes      []string
 	headers     map[string]string
@@ -46,6 +51,15 @@ type subject struct {
 	// rawArguments are decoded when a rule reads them.
 	rawArguments jsontext.Value
 	arguments    any
+	object       rawObject
+	// what expressions get of name and method, made when one asks
+	nameValue, methodValue any
+}
+
+// about returns the subject of the next question.
+func (c *caller) about(what subject) *subject {
+	c.asking = what
+	return &c.asking
 }
 
 // activation gives an expression its variables. It is built once a question
@@ -100,7 +114,10 @@ func (a *activation) ResolveName(name string) (any, bool) {
 func (a *activation) resolveMCP(name string) (any, bool) {
 	switch name {
 	case "method":
-		return a.method, true
+		if a.methodValue == nil {
+			a.methodValue = types.String(a.method)
+		}
+		return a.methodValue, true
 	case "version":
 		return a.version, true
 	}
@@ -110,7 +127,10 @@ func (a *activation) resolveMCP(name string) (any, bool) {
 	}
 	switch field {
 	case "name", "uri", "id":
-		return a.name, true
+		if a.nameValue == nil {
+			a.nameValue = types.String(a.name)
+		}
+		return a.nameValue, true
 	case "target":
 		return a.target, true
 	case "arguments":
@@ -151,16 +171,11 @@ func (a *activation) AsPartialActivation() (cel.PartialActivation, bool) {
 }
 
 func (s *subject) argumentMap() any {
-	if s.arguments != nil {
-		return s.arguments
-	}
-	s.arguments = noArguments
-	if s.rawArguments != nil {
-		decoded, err := mcpwire.Decode(s.rawArguments)
-		if err != nil {
-			s.arguments = types.NewErr("arguments cannot be read")
-		} else {
-			s.arguments = decoded
+	if s.arguments == nil {
+		s.arguments = noArguments
+		if s.rawArguments != nil {
+			s.object = rawObject{raw: s.rawArguments}
+			s.arguments = &s.object
 		}
 	}
 	return s.arguments

@@ -139,7 +139,7 @@ func TestListenStream(t *testing.T) {
 		": keep-alive\n\n"
 	for _, size := range []int{1, 1 << 20} {
 		s := newSite(t, rules...)
-		s.behind = inPieces(size, http.StatusOK, sseType, stream)
+		s.behind = inPieces(size, http.StatusOK, eventType, stream)
 		w := s.serve(listenTo(`{"resourceSubscriptions":["ok://1"],"toolsListChanged":true}`))
 		if w.Body.String() != want {
 			t.Errorf("in pieces of %d: got\n%s\nwant\n%s", size, w.Body, want)
@@ -153,7 +153,7 @@ func TestListenStream(t *testing.T) {
 		"an update with a twin":         event(1, "resources/updated", `{"uri":"ok","Uri":"secret"}`),
 	} {
 		s := newSite(t, rules...)
-		s.behind = answers(http.StatusOK, sseType, bad)
+		s.behind = answers(http.StatusOK, eventType, bad)
 		if w := s.broken(listenTo(`{}`)); w.Body.Len() > 0 {
 			t.Errorf("%s: %s", name, w.Body)
 		}

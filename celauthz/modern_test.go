@@ -207,7 +207,7 @@ func TestCacheScope(t *testing.T) {
 				if c.in != want {
 					wantHeader(t, w, "Etag", "")
 				}
-				s.behind = answers(http.StatusOK, sseType, "id: 1\ndata: "+result(c.in)+"\n\n", "Cache-Control", "public")
+				s.behind = answers(http.StatusOK, eventType, "id: 1\ndata: "+result(c.in)+"\n\n", "Cache-Control", "public")
 				w = s.serve(c.r())
 				if w.Body.String() != "id: 1\ndata: "+result(want)+"\n\n" {
 					t.Errorf("got  %s\nwant %s", w.Body, result(want))

@@ -235,14 +235,15 @@ func (p *policy) answer(ctx context.Context, q question, who *caller, what *subj
 		ctx, cancel = context.WithTimeout(ctx, decisionDeadline)
 		defer cancel()
 	}
-	a := activation{caller: who, subject: what}
+	a := &who.answering
+	*a = activation{caller: who, subject: what}
 	a.openReads, a.open = q.open(Deny, what.kind)
 	for w := p.denies.about(q, what); w.next(); {
 		c := &p.denies.list[w.number]
 		if !c.part.applies(q, what.kind) {
 			continue
 		}
-		if v := c.part.eval(ctx, &a); v.denies() {
+		if v := c.part.eval(ctx, a); v.denies() {
 			return refusedBy(c.rule, v, reasonDenied)
 		}
 	}
@@ -251,11 +252,11 @@ func (p *policy) answer(ctx context.Context, q question, who *caller, what *subj
 		if !c.part.applies(q, what.kind) {
 			continue
 		}
-		if v := c.part.eval(ctx, &a); v.fails() {
+		if v := c.part.eval(ctx, a); v.fails() {
 			return refusedBy(c.rule, v, reasonRequirement)
 		}
 	}
-	return p.grant(ctx, q, &a)
+	return p.grant(ctx, q, a)
 }
 
 // grant looks for an allow.

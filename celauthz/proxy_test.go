@@ -69,7 +69,7 @@ func TestProxiedLists(t *testing.T) {
 	answer := resultOf("1", mixedList)
 	for _, form := range []struct{ contentType, sent, want string }{
 		{jsonType, answer, resultOf("1", okList)},
-		{sseType, "id: 1\r\ndata: " + answer + "\r\n\r\n", "id: 1\ndata: " + resultOf("1", okList) + "\n\n"},
+		{eventType, "id: 1\r\ndata: " + answer + "\r\n\r\n", "id: 1\ndata: " + resultOf("1", okList) + "\n\n"},
 		{"", answer, resultOf("1", okList)},
 	} {
 		for _, encoded := range []bool{false, true} {
@@ -169,7 +169,7 @@ func TestProxiedHalfAnswers(t *testing.T) {
 		limit                      int // of bytes that may be seen
 	}{
 		"a list":   {list, jsonType, answer, 0},
-		"an event": {list, sseType, "data: " + progress + "\n\ndata: " + answer, len("data: " + progress + "\n\n")},
+		"an event": {list, eventType, "data: " + progress + "\n\ndata: " + answer, len("data: " + progress + "\n\n")},
 		"a call":   {callOf("ok", `{}`), jsonType, `{"jsonrpc":"2.0","id":1,"result":{"content":[`, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -206,7 +206,7 @@ func TestProxiedStream(t *testing.T) {
 	s := newSite(t, okRules...)
 	next := make(chan string)
 	url := s.proxied(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", sseType)
+		w.Header().Set("Content-Type", eventType)
 		for {
 			w.(http.Flusher).Flush()
 			select {

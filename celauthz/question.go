@@ -69,7 +69,7 @@ func (p *policy) judge(ctx context.Context, who *caller, m *mcpwire.Message) jud
 	if !m.Known {
 		q = mayPassUnknown
 	}
-	d := p.decide(ctx, q, who, &subject{method: m.Method})
+	d := p.decide(ctx, q, who, who.about(subject{method: m.Method}))
 	if !d.allowed {
 		switch {
 		case p.isHopeless(ctx, who, m):
@@ -93,7 +93,7 @@ func (p *policy) judge(ctx context.Context, who *caller, m *mcpwire.Message) jud
 
 // judgeCall judges a message about one target.
 func (p *policy) judgeCall(ctx context.Context, who *caller, m *mcpwire.Message) judgement {
-	what := &subject{method: m.Method, kind: m.Kind, rawArguments: m.Arguments}
+	what := who.about(subject{method: m.Method, kind: m.Kind, rawArguments: m.Arguments})
 	d := p.decideNames(ctx, mayCall, who, what, m.Target)
 	switch {
 	case d.allowed:
@@ -117,7 +117,7 @@ func (*policy) denial(m *mcpwire.Message, o outcome, d decision) judgement {
 
 // visible asks whether some call of a target could be allowed.
 func (p *policy) visible(ctx context.Context, who *caller, kind mcpwire.TargetKind, name string) decision {
-	what := &subject{method: kind.Call(), kind: kind}
+	what := who.about(subject{method: kind.Call(), kind: kind})
 	return p.decideNames(ctx, isVisible, who, what, name)
 }
 
@@ -129,13 +129,13 @@ func (p *policy) isHopeless(ctx context.Context, who *caller, m *mcpwire.Message
 // decideNames decides about a target under each of the names a server might
 // take it for; one denial is enough.
 func (p *policy) decideNames(ctx context.Context, q question, who *caller, what *subject, name string) decision {
-	what.name = name
+	what.name, what.nameValue = name, nil
 	d := p.decide(ctx, q, who, what)
 	if !d.allowed || what.kind != mcpwire.Resource {
 		return d
 	}
 	if normal := normalURI(name); normal != name {
-		what.name = normal
+		what.name, what.nameValue = normal, nil
 		return p.decide(ctx, q, who, what)
 	}
 	return d

@@ -200,7 +200,7 @@ func (r *Replayer) Replay(ctx context.Context, line []byte) (*Replayed, error) {
 	a := r.activation(record, kind)
 	result.After, result.AfterRule, result.Detail = r.decide(ctx, a)
 	if normal := normalURI(record.Target); kind == mcpwire.Resource && normal != record.Target && result.After != "deny" {
-		a.name = normal
+		a.name, a.nameValue = normal, nil
 		after, rule, detail := r.decide(ctx, a)
 		if after == "deny" || result.After == "allow" {
 			result.After, result.AfterRule, result.Detail = after, rule, detail

@@ -143,9 +143,12 @@ func checkTransport(r *http.Request) (status int, text string) {
 // isJSON accepts no charset but UTF-8: some servers decode the body as the
 // client says, and would read other names in it (UTF-7) than were judged.
 func isJSON(contentType string) bool {
+	if contentType == jsonType {
+		return true
+	}
 	mediaType, parameters, err := mime.ParseMediaType(contentType)
 	// parameters in the form of RFC 2231 (charset*=) may get lost in parsing
-	if err != nil || mediaType != "application/json" || strings.Contains(contentType, "*") {
+	if err != nil || mediaType != jsonType || strings.Contains(contentType, "*") {
 		return false
 	}
 	for name, value := range parameters {

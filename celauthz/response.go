@@ -2,11 +2,13 @@ package celauthz
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"mime"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -40,7 +42,11 @@ const (
 // neither ReadFrom nor Hijack: nothing gets past it.
 type filterWriter struct {
 	client  http.ResponseWriter
-	filter  mcpwire.Filter
+	visible visibility
+	// private: the answer could be cached, and depends on who asked.
+	private bool
+	// filter is made when there is something to filter.
+	filter  *mcpwire.Filter
 	id      jsontext.Value // of the request, for an answer that is refused
 	limit   int
 	logger  *zap.Logger
@@ -51,7 +57,7 @@ type filterWriter struct {
 	passage  passage
 	gone     bool // the client does not read any more
 	status   int
-	buffer   bytes.Buffer
+	buffer   *bytes.Buffer // of a collected answer
 	splitter mcpwire.Splitter
 	guard    mcpwire.Guard
 }
@@ -66,11 +72,9 @@ var listMethods = map[string]bool{
 // may cache.
 var cacheableMethods = map[string]bool{"server/discover": true, "resources/read": true}
 
-// newFilterWriter returns the writer for the answer to a request, nil when
-// nothing in it could change.
-func (h *Handler) newFilterWriter(w http.ResponseWriter, who *caller, in *incoming, v *visibility, filter mcpwire.Filter) *filterWriter {
-	f := &filterWriter{client: w, filter: filter, limit: int(h.MaxEvent), logger: h.logger, metrics: h.metrics, lists: in.batch}
-	f.filter.Listed = h.metrics.listed
+// newFilterWriter returns the writer for the answer to a request.
+func (h *Handler) newFilterWriter(ctx context.Context, w http.ResponseWriter, who *caller, in *incoming) *filterWriter {
+	f := &filterWriter{client: w, visible: newVisibility(ctx, h.policy, who, h.now), limit: int(h.MaxEvent), logger: h.logger, metrics: h.metrics, lists: in.batch}
 	modern := mcpwire.IsModern(who.version)
 	for _, m := range in.messages {
 		if !in.batch {
@@ -78,13 +82,13 @@ func (h *Handler) newFilterWriter(w http.ResponseWriter, who *caller, in *incomi
 		}
 		isList := listMethods[m.Method]
 		f.lists = f.lists || isList || !m.Known
-		f.filter.Private = f.filter.Private || modern && (isList || cacheableMethods[m.Method])
-	}
-	if v.everything() && !f.filter.Private {
-		return nil
+		f.private = f.private || modern && (isList || cacheableMethods[m.Method])
 	}
 	return f
 }
+
+// isNeeded reports whether anything in the answer could change.
+func (f *filterWriter) isNeeded() bool { return f.private || !f.visible.everything() }
 
 // Header implements http.ResponseWriter.
 func (f *filterWriter) Header() http.Header { return f.client.Header() }
@@ -109,9 +113,18 @@ func (f *filterWriter) WriteHeader(status int) {
 		f.client.WriteHeader(status)
 	case empty, guarded:
 		f.client.WriteHeader(status)
-	case undecided, collected:
+	case collected:
+		f.buffer = answerPool.Get().(*bytes.Buffer) //nolint:forcetypeassert // the pool makes nothing else
+		f.buffer.Reset()
+	case undecided:
 	}
 }
+
+// pooledAnswerSize bounds the buffers that are kept for the next answer.
+const pooledAnswerSize = 4 << 20
+
+// answerPool keeps the buffers of answers that are filtered as a whole.
+var answerPool = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // choose looks at the head of the answer.
 func (f *filterWriter) choose(status int) passage {
@@ -129,19 +142,34 @@ func (f *filterWriter) choose(status int) passage {
 		return stopped
 	}
 	contentType := header.Get("Content-Type")
-	mediaType, _, _ := mime.ParseMediaType(contentType)
-	isMessage := mediaType == "" || mediaType == "text/event-stream" || mediaType == "application/json"
+	mediaType := mediaTypeOf(contentType)
+	isMessage := mediaType == "" || mediaType == eventType || mediaType == jsonType
 	switch {
 	case isMessage && !saysUTF8(contentType):
 		return stopped
-	case mediaType == "text/event-stream":
+	case mediaType == eventType:
 		return split
-	case mediaType == "application/json" && !f.lists && !f.filter.Private:
+	case mediaType == jsonType && !f.lists && !f.private:
 		return guarded
 	default:
 		// JSON, or something that does not say what it is
 		return collected
 	}
+}
+
+// The types of messages.
+const (
+	jsonType  = "application/json"
+	eventType = "text/event-stream"
+)
+
+// mediaTypeOf is the type without its parameters; "" for what is none.
+func mediaTypeOf(contentType string) string {
+	if contentType == jsonType || contentType == eventType {
+		return contentType
+	}
+	mediaType, _, _ := mime.ParseMediaType(contentType)
+	return mediaType
 }
 
 // saysUTF8 reports whether a type names no charset in which a message could
@@ -227,6 +255,10 @@ func (f *filterWriter) emit(event *mcpwire.Event) error {
 func (f *filterWriter) filterMessage(doc []byte) ([]byte, error) {
 	started := time.Now()
 	defer func() { f.spent += time.Since(started) }()
+	if f.filter == nil {
+		f.filter = f.visible.filter()
+		f.filter.Private, f.filter.Listed = f.private, f.metrics.listed
+	}
 	return f.filter.Message(doc)
 }
 
@@ -260,6 +292,12 @@ func (f *filterWriter) finish() {
 }
 
 func (f *filterWriter) finishCollected() {
+	defer func() {
+		if f.buffer.Cap() <= pooledAnswerSize {
+			answerPool.Put(f.buffer)
+		}
+		f.buffer = nil
+	}()
 	body := f.buffer.Bytes()
 	out, err := f.filterCollected(body)
 	if err != nil {
@@ -270,7 +308,7 @@ func (f *filterWriter) finishCollected() {
 		f.dropBodyHeaders()
 		f.Header().Set("Content-Length", strconv.Itoa(len(out)))
 	}
-	if f.filter.Private || f.lists {
+	if f.private || f.lists {
 		f.setPrivate()
 	}
 	f.client.WriteHeader(f.status)
@@ -284,8 +322,8 @@ func (f *filterWriter) filterCollected(body []byte) ([]byte, error) {
 	if len(body) == 0 {
 		return body, nil
 	}
-	mediaType, _, _ := mime.ParseMediaType(f.Header().Get("Content-Type"))
-	if mediaType != "application/json" && !bytes.ContainsAny(body, "{") {
+	mediaType := mediaTypeOf(f.Header().Get("Content-Type"))
+	if mediaType != jsonType && !bytes.ContainsAny(body, "{") {
 		return body, nil
 	}
 	out, err := f.filterMessage(body)
@@ -328,7 +366,7 @@ func (f *filterWriter) dropBodyHeaders() {
 	for _, name := range []string{"Content-Length", "Etag", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest", "Accept-Ranges", "Last-Modified"} {
 		header.Del(name)
 	}
-	if f.filter.Private || f.lists {
+	if f.private || f.lists {
 		f.setPrivate()
 	}
 }

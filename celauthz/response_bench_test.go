@@ -30,9 +30,9 @@ func BenchmarkAnswer(b *testing.B) {
 		}
 		answer := resultOf("1", "["+strings.Join(entries, ",")+"]")
 		b.Run(fmt.Sprintf("JSON/%d", n), func(b *testing.B) { serve(b, list, jsonType, answer) })
-		b.Run(fmt.Sprintf("SSE/%d", n), func(b *testing.B) { serve(b, list, sseType, "data: "+answer+"\n\n") })
+		b.Run(fmt.Sprintf("SSE/%d", n), func(b *testing.B) { serve(b, list, eventType, "data: "+answer+"\n\n") })
 	}
 	text := `{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"` + strings.Repeat("x", 1<<20) + `"}]}}`
 	b.Run("call", func(b *testing.B) { serve(b, callOf("ok_1", `{}`), jsonType, text) })
-	b.Run("call/SSE", func(b *testing.B) { serve(b, callOf("ok_1", `{}`), sseType, "data: "+text+"\n\n") })
+	b.Run("call/SSE", func(b *testing.B) { serve(b, callOf("ok_1", `{}`), eventType, "data: "+text+"\n\n") })
 }

@@ -13,7 +13,7 @@ import (
 // What cannot be read cannot be filtered.
 func TestA119_EncodedAnswers(t *testing.T) {
 	for _, encoding := range []string{"gzip", "br", "zstd", "deflate", "x-gzip", "GZIP", "identity, gzip", "gzip, identity", "aes128gcm", "identity;q=1", ","} {
-		for _, contentType := range []string{jsonType, sseType, "", "text/plain"} {
+		for _, contentType := range []string{jsonType, eventType, "", "text/plain"} {
 			for _, message := range []string{list, callOf("ok", `{}`)} {
 				s := newSite(t, okRules...)
 				s.behind = answers(http.StatusOK, contentType, "\x1f\x8b\x08 "+resultOf("1", mixedList), "Content-Encoding", encoding, "Etag", `"1"`, "Mcp-Session-Id", "s")
@@ -126,7 +126,7 @@ func TestA120_ContentTypes(t *testing.T) {
 			})
 		}
 	}
-	for _, types := range [][]string{{jsonType, sseType}, {sseType, jsonType}, {jsonType, jsonType}, {"text/plain", ""}} {
+	for _, types := range [][]string{{jsonType, eventType}, {eventType, jsonType}, {jsonType, jsonType}, {"text/plain", ""}} {
 		s := newSite(t, okRules...)
 		s.behind = answers(http.StatusOK, types[0], resultOf("1", mixedList), "Content-Type", types[1])
 		wantBadGateway(t, s.judged(request(list)), "1")
@@ -151,7 +151,7 @@ func TestA121_Duplicates(t *testing.T) {
 			s := newSite(t, okRules...)
 			s.behind = answers(http.StatusOK, jsonType, answer)
 			wantBadGateway(t, s.post(list), "1")
-			s.behind = answers(http.StatusOK, sseType, "data: "+answer+"\n\n")
+			s.behind = answers(http.StatusOK, eventType, "data: "+answer+"\n\n")
 			if w := s.broken(request(list)); w.Body.Len() > 0 {
 				t.Errorf("event %s", w.Body)
 			}
@@ -176,7 +176,7 @@ func TestA121_Duplicates(t *testing.T) {
 			s := newSite(t, okRules...)
 			s.behind = answers(http.StatusOK, jsonType, resultOf("1", "["+entry+"]"))
 			wantBadGateway(t, s.post(list), "1")
-			s.behind = answers(http.StatusOK, sseType, "data: "+resultOf("1", "["+entry+"]")+"\n\n")
+			s.behind = answers(http.StatusOK, eventType, "data: "+resultOf("1", "["+entry+"]")+"\n\n")
 			if w := s.broken(request(list)); w.Body.Len() > 0 {
 				t.Errorf("event %s", w.Body)
 			}
@@ -200,7 +200,7 @@ func largeList(size int) string {
 func TestA124_LargeAnswers(t *testing.T) {
 	large := resultOf("1", largeList(5<<20))
 	s := newSite(t, okRules...)
-	for contentType, body := range map[string]string{jsonType: large, sseType: "data: " + large + "\n\n"} {
+	for contentType, body := range map[string]string{jsonType: large, eventType: "data: " + large + "\n\n"} {
 		s.behind = inPieces(32<<10, http.StatusOK, contentType, body)
 		w := s.post(list)
 		if got := strings.Count(w.Body.String(), `"ok_`); w.Code != http.StatusOK || got != strings.Count(large, `"ok_`) || strings.Contains(w.Body.String(), "secret") {
@@ -231,7 +231,7 @@ func TestA124_LargeAnswers(t *testing.T) {
 		t.Errorf("%d bytes were taken", written)
 	}
 	first := "data: " + progress + "\n\n"
-	w, written = endless(sseType, first+"data: ")
+	w, written = endless(eventType, first+"data: ")
 	if w.Code != http.StatusOK || w.Body.String() != first {
 		t.Errorf("answer %d %.100q", w.Code, w.Body)
 	}
@@ -254,7 +254,7 @@ func TestA124_DeepAnswers(t *testing.T) {
 	wantBadGateway(t, s.post(list), "1")
 	s.behind = answers(http.StatusOK, jsonType, resultOf("1", `[{"name":"ok","x":`+deep+`}]`))
 	wantBadGateway(t, s.post(list), "1")
-	s.behind = answers(http.StatusOK, sseType, "data: "+answer+"\n\n")
+	s.behind = answers(http.StatusOK, eventType, "data: "+answer+"\n\n")
 	if w := s.broken(request(list)); w.Body.Len() > 0 {
 		t.Errorf("%.100s", w.Body)
 	}
@@ -273,7 +273,7 @@ func TestA125_Statuses(t *testing.T) {
 		if w := s.post(list); w.Code != status || w.Body.String() != resultOf("1", okList) {
 			t.Errorf("answer %d %s", w.Code, w.Body)
 		}
-		s.behind = answers(status, sseType, "data: "+resultOf("1", mixedList)+"\n\n")
+		s.behind = answers(status, eventType, "data: "+resultOf("1", mixedList)+"\n\n")
 		if w := s.post(list); w.Code != status || w.Body.String() != "data: "+resultOf("1", okList)+"\n\n" {
 			t.Errorf("answer %d %s", w.Code, w.Body)
 		}
@@ -283,7 +283,7 @@ func TestA125_Statuses(t *testing.T) {
 		}
 	}
 	for _, status := range []int{http.StatusSwitchingProtocols, http.StatusPartialContent} {
-		for _, contentType := range []string{jsonType, sseType, ""} {
+		for _, contentType := range []string{jsonType, eventType, ""} {
 			s := newSite(t, okRules...)
 			s.behind = answers(status, contentType, resultOf("1", mixedList), "Content-Range", "bytes 0-9/10")
 			wantBadGateway(t, s.judged(request(list)), "1")

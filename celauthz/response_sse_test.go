@@ -124,7 +124,7 @@ func TestA116_PayloadInPieces(t *testing.T) {
 	for style, ends := range lineStyles {
 		for _, size := range []int{1, 3, 1 << 20} {
 			s := newSite(t, okRules...)
-			s.behind = inPieces(size, http.StatusOK, sseType, inStyle(lines+"data: "+progress+"\n\n", ends))
+			s.behind = inPieces(size, http.StatusOK, eventType, inStyle(lines+"data: "+progress+"\n\n", ends))
 			w := s.post(list)
 			events, _, _, _ := readSSE(w.Body.String())
 			if strings.Contains(w.Body.String(), "secret") || len(events) != 2 ||
@@ -138,7 +138,7 @@ func TestA116_PayloadInPieces(t *testing.T) {
 // A line end inside of a text is no JSON, so nobody can say what it is.
 func TestA116_PayloadInPiecesWithinAText(t *testing.T) {
 	s := newSite(t, okRules...)
-	s.behind = answers(http.StatusOK, sseType, "data: "+progress+"\n\ndata: "+strings.Replace(resultOf("1", mixedList), "secret_1", "sec\ndata: ret_1", 1)+"\n\n")
+	s.behind = answers(http.StatusOK, eventType, "data: "+progress+"\n\ndata: "+strings.Replace(resultOf("1", mixedList), "secret_1", "sec\ndata: ret_1", 1)+"\n\n")
 	w := s.broken(request(list))
 	if events, _, _, _ := readSSE(w.Body.String()); len(events) != 1 || events[0].data != progress {
 		t.Errorf("%q", w.Body)
@@ -162,7 +162,7 @@ func TestA117_BeforeTheList(t *testing.T) {
 		"comments":            ": x\n:\n\n",
 	} {
 		s := newSite(t, okRules...)
-		s.behind = answers(http.StatusOK, sseType, first+behind)
+		s.behind = answers(http.StatusOK, eventType, first+behind)
 		w := s.post(list)
 		events, _, _, _ := readSSE(w.Body.String())
 		if len(events) == 0 || events[len(events)-1].data != resultOf("1", okList) || strings.Contains(w.Body.String(), "secret") {
@@ -180,7 +180,7 @@ func TestA117_BeforeTheList(t *testing.T) {
 		"an update about ...": `data: {"method":"notifications/resources/updated"}` + "\n\n",
 	} {
 		s := newSite(t, okRules...)
-		s.behind = answers(http.StatusOK, sseType, "data: "+progress+"\n\n"+first+behind)
+		s.behind = answers(http.StatusOK, eventType, "data: "+progress+"\n\n"+first+behind)
 		w := s.broken(request(list))
 		if events, _, _, _ := readSSE(w.Body.String()); len(events) != 1 || events[0].data != progress {
 			t.Errorf("%s: %q", name, w.Body)
@@ -200,7 +200,7 @@ func TestA118_SeveralValues(t *testing.T) {
 	}
 	for name, c := range pass {
 		s := newSite(t, okRules...)
-		s.behind = answers(http.StatusOK, sseType, c.stream)
+		s.behind = answers(http.StatusOK, eventType, c.stream)
 		if w := s.post(list); w.Body.String() != c.want {
 			t.Errorf("%s: %q", name, w.Body)
 		}
@@ -217,7 +217,7 @@ func TestA118_SeveralValues(t *testing.T) {
 		"a record separator first": "data: \x1e" + answer,
 	} {
 		s := newSite(t, okRules...)
-		s.behind = answers(http.StatusOK, sseType, data+"\n\n")
+		s.behind = answers(http.StatusOK, eventType, data+"\n\n")
 		if w := s.broken(request(list)); w.Body.Len() != 0 {
 			t.Errorf("%s: %q", name, w.Body)
 		}
@@ -235,7 +235,7 @@ func TestA118_SeveralValues(t *testing.T) {
 // get makes the GET of a stream.
 func get(headers ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "https://mcp.example.com/mcp", nil)
-	r.Header.Set("Accept", sseType)
+	r.Header.Set("Accept", eventType)
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
@@ -258,7 +258,7 @@ func TestA122_AnswersElsewhere(t *testing.T) {
 	for name, r := range requests {
 		for _, id := range []string{"1", "2", `"1"`, `"x"`, "9007199254740993", "null", "-0", `{}`} {
 			s := newSite(t, okRules...)
-			s.behind = answers(http.StatusOK, sseType, "id: 1_8\ndata: "+resultOf(id, mixedList)+"\n\n")
+			s.behind = answers(http.StatusOK, eventType, "id: 1_8\ndata: "+resultOf(id, mixedList)+"\n\n")
 			if w := s.serve(r()); w.Body.String() != "id: 1_8\ndata: "+resultOf(id, okList)+"\n\n" {
 				t.Errorf("%s with id %s: %q", name, id, w.Body)
 			}

@@ -71,7 +71,7 @@ func TestNothingIsHeldBack(t *testing.T) {
 		message, contentType string
 		pieces               []piece
 	}{
-		"the events of a call": {callOf("ok", `{}`), sseType, []piece{
+		"the events of a call": {callOf("ok", `{}`), eventType, []piece{
 			{"id: 1\nretry: 500\ndata:\n\n", "id: 1\nretry: 500\ndata:\n\n"},
 			{": keep-alive\n", ": keep-alive\n"},
 			{"\n", "\n"},
@@ -80,13 +80,13 @@ func TestNothingIsHeldBack(t *testing.T) {
 			{"data: " + progress + "\r\r", "data: " + progress + "\r\r"},
 			{"data: {\"id\":1,\"result\":{\"content\":[]}}\n\n", "data: {\"id\":1,\"result\":{\"content\":[]}}\n\n"},
 		}},
-		"the events of a list": {list, sseType, []piece{
+		"the events of a list": {list, eventType, []piece{
 			{"data: " + progress + "\n\n", "data: " + progress + "\n\n"},
 			{"data: " + answer + "\n\n", "data: " + filtered + "\n\n"},
 			{"data: " + answer + "\r\r", "data: " + filtered + "\n\n"},
 			{": x\r\n", ": x\r\n"},
 		}},
-		"a stream": {"", sseType, []piece{
+		"a stream": {"", eventType, []piece{
 			{": hello\n\n", ": hello\n\n"},
 			{"data: " + progress + "\n\n", "data: " + progress + "\n\n"},
 			{"id: 1_1\ndata: " + answer + "\n\n", "id: 1_1\ndata: " + filtered + "\n\n"},
@@ -228,7 +228,7 @@ func TestNothingGetsPastTheFilter(t *testing.T) {
 // handler behind makes of the error.
 func TestNothingFollowsARefusal(t *testing.T) {
 	for name, c := range map[string]struct{ contentType, bad, more string }{
-		"an event":  {sseType, "data: {\"Result\":{}}\n\n", "data: " + progress + "\n\n"},
+		"an event":  {eventType, "data: {\"Result\":{}}\n\n", "data: " + progress + "\n\n"},
 		"an answer": {jsonType, `{"result":{"tools":[`, `{"name":"secret"}]}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -245,7 +245,7 @@ func TestNothingFollowsARefusal(t *testing.T) {
 				return nil
 			}
 			w := s.post(callOf("ok", `{}`))
-			if strings.Contains(w.Body.String(), c.more) || strings.Contains(w.Body.String(), "tools") && c.contentType == sseType {
+			if strings.Contains(w.Body.String(), c.more) || strings.Contains(w.Body.String(), "tools") && c.contentType == eventType {
 				t.Errorf("%s", w.Body)
 			}
 		})
@@ -280,7 +280,7 @@ func TestA112_StreamsHaveNoDeadline(t *testing.T) {
 			w.WriteHeader(http.StatusAccepted)
 			return nil
 		}
-		w.Header().Set("Content-Type", sseType)
+		w.Header().Set("Content-Type", eventType)
 		if err := http.NewResponseController(w).Flush(); err != nil {
 			return err
 		}
@@ -328,8 +328,8 @@ func TestClientsThatGo(t *testing.T) {
 		message, contentType, answer string
 		told                         bool
 	}{
-		"an event":  {list, sseType, "data: " + resultOf("1", mixedList) + "\n\n", true},
-		"a comment": {list, sseType, ": x\n", true},
+		"an event":  {list, eventType, "data: " + resultOf("1", mixedList) + "\n\n", true},
+		"a comment": {list, eventType, ": x\n", true},
 		"a call":    {callOf("ok", `{}`), jsonType, `{"result":{}}`, true},
 		"a list":    {list, jsonType, resultOf("1", mixedList), false},
 	} {

@@ -44,11 +44,6 @@ func inPieces(size, status int, contentType, body string, headers ...string) cad
 	}
 }
 
-const (
-	jsonType = "application/json"
-	sseType  = "text/event-stream"
-)
-
 // list is the request whose answers most tests filter.
 const list = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
 
@@ -119,7 +114,7 @@ func TestListsAreFiltered(t *testing.T) {
 			wantHeader(t, w, "Cache-Control", "private, max-age=60")
 			wantHeader(t, w, "X-Other", "1")
 
-			s.behind = answers(http.StatusOK, sseType, "id: 5\ndata: "+message(c.in)+"\n\n", "Content-Length", "1234", "Etag", `"1"`)
+			s.behind = answers(http.StatusOK, eventType, "id: 5\ndata: "+message(c.in)+"\n\n", "Content-Length", "1234", "Etag", `"1"`)
 			w = s.post(messageOf(method, ""))
 			if w.Body.String() != "id: 5\ndata: "+message(c.want)+"\n\n" {
 				t.Errorf("answer %d %s", w.Code, w.Body)
@@ -146,7 +141,7 @@ func TestListOfWhatIsSeen(t *testing.T) {
 	wantHeader(t, w, "Cache-Control", "private")
 
 	event := "id: 1\r\ndata:" + strings.ReplaceAll(body, "\n", "\r\ndata:") + "\r\n\r\n"
-	s.behind = answers(http.StatusOK, sseType, event)
+	s.behind = answers(http.StatusOK, eventType, event)
 	if w := s.post(list); w.Body.String() != event {
 		t.Errorf("answer %s", w.Body)
 	}
@@ -168,7 +163,7 @@ func TestCacheControl(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, okRules...)
-			for _, contentType := range []string{jsonType, sseType} {
+			for _, contentType := range []string{jsonType, eventType} {
 				var headers []string
 				for _, value := range c.values {
 					headers = append(headers, "Cache-Control", value)
@@ -192,7 +187,7 @@ func TestA123_Pages(t *testing.T) {
 		for _, form := range []string{"%", "data: %\n\n"} {
 			contentType := jsonType
 			if strings.HasPrefix(form, "data") {
-				contentType = sseType
+				contentType = eventType
 			}
 			answer := func(list string) string {
 				return strings.Replace(form, "%", `{"jsonrpc":"2.0","id":1,"result":{"tools":`+list+`}}`, 1)

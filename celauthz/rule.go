@@ -40,9 +40,10 @@ func (v verdict) fails() bool { return v == isFalse || v == isError }
 // the smallest thing that is judged by itself.
 type part struct {
 	// whole evaluates when nothing is open, partial when something is.
-	// uncounted is whole for small input, where no evaluation can cost too
-	// much; nil where that cannot be known.
-	whole, uncounted, partial cel.Program
+	whole, partial cel.Program
+	// The uncounted ones are for small input, where no evaluation can cost
+	// too much; nil where that cannot be known.
+	uncounted, uncountedPartial cel.Program
 	// dependsOn is what the part reads.
 	dependsOn reads
 	// loops: it iterates or searches texts, so its evaluation watches the
@@ -75,12 +76,12 @@ func (p *part) evaluate(ctx context.Context, a *activation) (out ref.Val, err er
 			out, err = nil, errPanic
 		}
 	}()
-	program := p.whole
-	switch {
-	case p.dependsOn&a.openReads != 0:
-		program = p.partial
-	case p.uncounted != nil && a.isSmall():
-		program = p.uncounted
+	program, uncounted := p.whole, p.uncounted
+	if p.dependsOn&a.openReads != 0 {
+		program, uncounted = p.partial, p.uncountedPartial
+	}
+	if uncounted != nil && a.isSmall() {
+		program = uncounted
 	}
 	if p.loops {
 		// inside an expression the deadline is looked at in loops only
@@ -176,6 +177,9 @@ func (s *splitter) build(expr celast.Expr) (*part, error) {
 	var err error
 	if p.dependsOn&readsRequest == 0 && staysBelow(sub, costLimit) {
 		if p.uncounted, err = s.env.PlanProgram(sub, cel.EvalOptions(cel.OptOptimize)); err != nil {
+			return nil, err
+		}
+		if p.uncountedPartial, err = s.env.PlanProgram(sub, cel.EvalOptions(cel.OptOptimize, cel.OptPartialEval)); err != nil {
 			return nil, err
 		}
 	}

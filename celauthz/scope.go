@@ -149,7 +149,7 @@ func (p *scopePolicy) needed(ctx context.Context, who *caller, m *mcpwire.Messag
 			continue
 		}
 		for _, name := range names {
-			what.name = name
+			what.name, what.nameValue = name, nil
 			if need.applies(ctx, q, &a) {
 				needed = append(needed, need.scope)
 				break

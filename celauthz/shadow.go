@@ -3,7 +3,6 @@ package celauthz
 import (
 	"bytes"
 	"io"
-	"mime"
 	"net/http"
 	"strings"
 
@@ -33,7 +32,7 @@ func (h *Handler) serveShadow(
 	h.observe(r, state, who, in, m, j)
 	v := newVisibility(r.Context(), h.policy, who, h.now)
 	if m := in.first(); m != nil && m.Listen != nil {
-		h.observeSubscription(r, state, m, who, v)
+		h.observeSubscription(r, state, m, who, &v)
 	}
 	lists := in.batch || len(in.messages) > 0 && listMethods[in.messages[0].Method]
 	watch.Pause()
@@ -41,9 +40,8 @@ func (h *Handler) serveShadow(
 		return next.ServeHTTP(w, r)
 	}
 	r.Header.Del("Accept-Encoding") // or the entries could not be counted
-	counted := &shadowWriter{ResponseWriter: w, limit: int(h.MaxEvent), filter: mcpwire.Filter{
-		Visible: v.entry, ListVisible: v.list, Listed: h.metrics.wouldList,
-	}}
+	counted := &shadowWriter{ResponseWriter: w, limit: int(h.MaxEvent), filter: v.filter()}
+	counted.filter.Listed = h.metrics.wouldList
 	err := next.ServeHTTP(counted, r)
 	watch.Resume()
 	counted.finish()
@@ -100,7 +98,7 @@ func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
 // lists on the side. What it cannot read it does not count.
 type shadowWriter struct {
 	http.ResponseWriter
-	filter  mcpwire.Filter
+	filter  *mcpwire.Filter
 	limit   int
 	passage passage
 	// seen is a copy of a JSON answer, up to the limit.
@@ -124,10 +122,10 @@ func (s *shadowWriter) choose() passage {
 	if encoding := header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return stopped
 	}
-	switch mediaType, _, _ := mime.ParseMediaType(header.Get("Content-Type")); mediaType {
-	case "application/json":
+	switch mediaTypeOf(header.Get("Content-Type")) {
+	case jsonType:
 		return collected
-	case "text/event-stream":
+	case eventType:
 		s.splitter = mcpwire.Splitter{Limit: s.limit, Emit: s.count}
 		return split
 	default:

@@ -22,8 +22,8 @@ type visibility struct {
 // targetKinds are the kinds that lists hold.
 var targetKinds = []mcpwire.TargetKind{mcpwire.Tool, mcpwire.Prompt, mcpwire.Resource, mcpwire.Task}
 
-func newVisibility(ctx context.Context, p *policy, who *caller, now func() time.Time) *visibility {
-	return &visibility{policy: p, ctx: ctx, who: who, now: now}
+func newVisibility(ctx context.Context, p *policy, who *caller, now func() time.Time) visibility {
+	return visibility{policy: p, ctx: ctx, who: who, now: now}
 }
 
 // everything reports whether nothing can be hidden from this caller, whose
@@ -64,6 +64,11 @@ func (v *visibility) decide(kind mcpwire.TargetKind, name string) decision {
 		v.fixed[kind] = d
 	}
 	return d
+}
+
+// filter takes out of messages what may not be seen.
+func (v *visibility) filter() *mcpwire.Filter {
+	return &mcpwire.Filter{Visible: v.entry, ListVisible: v.list}
 }
 
 // list decides about a list as a whole.

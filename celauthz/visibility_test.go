@@ -195,7 +195,7 @@ func TestA127_Notifications(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, r := range []func() *http.Request{func() *http.Request { return get() }, func() *http.Request { return request(callOf("ok", "{}")) }} {
 				s := newSite(t, okRules...)
-				s.behind = answers(http.StatusOK, sseType, "id: 6\n\nid: 7\nevent: message\ndata: "+c.message+"\n\ndata: "+progress+"\n\n")
+				s.behind = answers(http.StatusOK, eventType, "id: 6\n\nid: 7\nevent: message\ndata: "+c.message+"\n\ndata: "+progress+"\n\n")
 				w := s.serve(r())
 				events, _, _, _ := readSSE(w.Body.String())
 				want := []sseEvent{{"message", "7", c.message}, {"", "7", progress}}
@@ -294,7 +294,7 @@ func TestVisibilityOverTime(t *testing.T) {
 			s.now = func() time.Time { return clock }
 			event := "data: " + resultOf("1", `[{"name":"always"},{"name":"morning"}]`) + "\n\n"
 			s.behind = func(w http.ResponseWriter, _ *http.Request) error {
-				w.Header().Set("Content-Type", sseType)
+				w.Header().Set("Content-Type", eventType)
 				for range 2 {
 					if _, err := w.Write([]byte(event)); err != nil {
 						return err

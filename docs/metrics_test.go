@@ -61,7 +61,9 @@ func inSource(t *testing.T, pattern string, names ...string) (found []string) {
 func TestReasons(t *testing.T) {
 	reasons := slices.Concat(
 		inSource(t, `\treturn "([a-z_]+)"`, "../jwtauth/metrics.go"),
-		inSource(t, `Reason: "([a-z_]+)"`, "../jwtauth/handler.go", "../mcpproxy/handler.go"),
+		inSource(t, `Reason: "([a-z_]+)"`, "../jwtauth/handler.go"),
+		inSource(t, `reason[A-Z]\w+ += "([a-z_]+)"`, "../mcpproxy/refuse.go"),
+		inSource(t, `return "([a-z_]+)"`, "../mcpproxy/stdio/refusal.go"),
 		inSource(t, `reason[A-Z]\w+ += "([a-z_]+)"`, "../celauthz/policy.go"),
 		inSource(t, `\t\treturn "([a-z_]+)"\n`, "../celauthz/answer.go"),
 	)

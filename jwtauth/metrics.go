@@ -70,14 +70,19 @@ func (m *metrics) lookup(hit bool) {
 
 // resultOf is the label for a failure.
 func resultOf(failure error) string {
+	if failure == nil {
+		return "ok"
+	}
+	return resultOfFailure(failure)
+}
+
+func resultOfFailure(failure error) string {
 	var (
 		malformed   malformedError
 		unknown     unknownKeyError
 		unavailable unavailableError
 	)
 	switch {
-	case failure == nil:
-		return "ok"
 	case errors.Is(failure, ErrNoCredential):
 		return "no_credential"
 	case errors.Is(failure, ErrSeveralCredentials):

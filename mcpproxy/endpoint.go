@@ -17,7 +17,6 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
-	"github.com/caddymcp/gateway/internal/cfutil"
 	"github.com/caddymcp/gateway/internal/mcpwire"
 )
 
@@ -81,10 +80,10 @@ func (x *exchange) openEndpoint() error {
 
 func (h *Handler) refuseEndpoint(w http.ResponseWriter, r *http.Request, err error) error {
 	if errors.Is(err, errUnknownEndpoint) {
-		return cfutil.Refuse(w, r, http.StatusNotFound, err.Error())
+		return refuse(w, r, http.StatusNotFound, reasonNoEndpoint, err.Error())
 	}
 	h.logger.Error("an endpoint could not be read", zap.Error(err))
-	return cfutil.Refuse(w, r, http.StatusServiceUnavailable, "the endpoint could not be read")
+	return refuse(w, r, http.StatusServiceUnavailable, reasonNoKey, "the endpoint could not be read")
 }
 
 // direct sends a request where its endpoint leads.

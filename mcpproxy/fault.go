@@ -28,19 +28,20 @@ func (h *Handler) answerFault(w http.ResponseWriter, r *http.Request, x *exchang
 		return err
 	}
 	if errors.Is(err, slowbody.Err) {
-		return cfutil.Refuse(w, r, http.StatusRequestTimeout, slowbody.Err.Error())
+		return refuse(w, r, http.StatusRequestTimeout, reasonSlowBody, slowbody.Err.Error())
 	}
 	var code int
-	var text string
+	var reason, text string
 	switch failure.StatusCode = faultStatus(failure); failure.StatusCode {
 	case http.StatusBadGateway:
-		code, text = mcpwire.CodeUpstreamDown, "the server cannot be reached"
+		code, reason, text = mcpwire.CodeUpstreamDown, reasonUpstreamDown, "the server cannot be reached"
 	case http.StatusGatewayTimeout:
-		code, text = mcpwire.CodeUpstreamSlow, "the server did not answer in time"
+		code, reason, text = mcpwire.CodeUpstreamSlow, reasonUpstreamSlow, "the server did not answer in time"
 	default:
 		return err
 	}
 	h.logger.Error("the upstream has not answered", zap.Int("status", failure.StatusCode), zap.Error(failure.Err))
+	logReason(r, reason)
 	contentType, body := x.faultBody(code, text)
 	return cfutil.RefuseAs(w, r, failure, contentType, body)
 }

@@ -98,9 +98,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.checkUpstreams(); err != nil {
 		return err
 	}
-	if h.FlushInterval == 0 {
-		h.FlushInterval = -1
-	}
 	h.keepAuthorization = h.setsAuthorization()
 	h.passesAuthorization = h.keepAuthorization && h.usesAuthorization()
 	// before any module is loaded, which takes its JSON away
@@ -169,9 +166,10 @@ func (h *Handler) Cleanup() error {
 	return errors.Join(err, h.Handler.Cleanup())
 }
 
-// withConnectionReuse keeps more idle connections than Caddy's default, if
-// the transport is http and the configuration does not say.
-func withConnectionReuse(raw json.RawMessage) (json.RawMessage, error) {
+// withDefaults keeps more idle connections than Caddy's default, and asks for
+// no compression on a plain connection, which is a short one, if the
+// transport is http and the configuration does not say.
+func withDefaults(raw json.RawMessage) (json.RawMessage, error) {
 	transport := map[string]json.RawMessage{"protocol": json.RawMessage(`"http"`)}
 	if raw != nil {
 		if err := json.Unmarshal(raw, &transport); err != nil {
@@ -180,6 +178,10 @@ func withConnectionReuse(raw json.RawMessage) (json.RawMessage, error) {
 		if string(transport["protocol"]) != `"http"` {
 			return raw, nil
 		}
+	}
+	_, encrypted := transport["tls"]
+	if _, ok := transport["compression"]; !ok && !encrypted {
+		transport["compression"] = json.RawMessage("false")
 	}
 	keepAlive := map[string]json.RawMessage{}
 	if configured, ok := transport["keep_alive"]; ok {
@@ -250,8 +252,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if identity == nil && !h.Public {
 		h.logger.Error("request refused: no mcp_jwt has judged it; put one in front of mcp_proxy, or write public",
 			zap.String("uri", cfutil.LogText(r.URL.Path)))
-		cfutil.LogEntry{Decision: cfutil.Deny, Reason: "no_mcp_jwt"}.AddTo(r)
-		return cfutil.Refuse(w, r, http.StatusForbidden, "authorization failed")
+		return refuse(w, r, http.StatusForbidden, reasonNoJWT, "authorization failed")
 	}
 	if identity == nil {
 		// mcp_jwt does this where it stands in front

@@ -146,12 +146,12 @@ func TestDefaults(t *testing.T) {
 		idle         int
 		timeout      caddy.Duration
 	}{
-		{"by default", ``, -1, 512, 0},
+		{"by default", ``, 0, 512, 0},
 		{"flush_interval", `,"flush_interval":"100ms"`, caddy.Duration(100 * time.Millisecond), 512, 0},
-		{"an empty transport", `,"transport":{"protocol":"http"}`, -1, 512, 0},
-		{"max_idle_conns_per_host", `,"transport":{"protocol":"http","keep_alive":{"max_idle_conns_per_host":7}}`, -1, 7, 0},
-		{"another option of keep_alive", `,"transport":{"protocol":"http","keep_alive":{"idle_timeout":"5s"}}`, -1, 512, caddy.Duration(5 * time.Second)},
-		{"keep_alive is null", `,"transport":{"protocol":"http","keep_alive":null}`, -1, 512, 0},
+		{"an empty transport", `,"transport":{"protocol":"http"}`, 0, 512, 0},
+		{"max_idle_conns_per_host", `,"transport":{"protocol":"http","keep_alive":{"max_idle_conns_per_host":7}}`, 0, 7, 0},
+		{"another option of keep_alive", `,"transport":{"protocol":"http","keep_alive":{"idle_timeout":"5s"}}`, 0, 512, caddy.Duration(5 * time.Second)},
+		{"keep_alive is null", `,"transport":{"protocol":"http","keep_alive":null}`, 0, 512, 0},
 		{"everything", `,"flush_interval":"1s","transport":{"protocol":"http","keep_alive":{"max_idle_conns_per_host":1,"idle_timeout":"1s"}}`, caddy.Duration(time.Second), 1, caddy.Duration(time.Second)},
 	} {
 		h := fromJSON(t, `{"upstreams":[{"dial":"127.0.0.1:1"}]`+test.config+`}`)
@@ -229,26 +229,27 @@ func httpTransport(h *Handler) (*reverseproxy.HTTPTransport, bool) {
 	return configured, ok
 }
 
-func TestWithConnectionReuse(t *testing.T) {
+func TestWithDefaults(t *testing.T) {
 	const keeps = `"keep_alive":{"max_idle_conns_per_host":512}`
 	for raw, want := range map[string]string{
-		``:                                   `{` + keeps + `,"protocol":"http"}`,
-		`{"protocol":"http"}`:                `{` + keeps + `,"protocol":"http"}`,
+		``:                                   `{"compression":false,` + keeps + `,"protocol":"http"}`,
+		`{"protocol":"http"}`:                `{"compression":false,` + keeps + `,"protocol":"http"}`,
 		`{"protocol":"http","tls":{}}`:       `{` + keeps + `,"protocol":"http","tls":{}}`,
 		`{"protocol":"fastcgi","root":"/x"}`: `{"protocol":"fastcgi","root":"/x"}`,
 		`{"protocol":"HTTP"}`:                `{"protocol":"HTTP"}`,
-		`{}`:                                 `{` + keeps + `,"protocol":"http"}`,
+		`{}`:                                 `{"compression":false,` + keeps + `,"protocol":"http"}`,
 		`null`:                               `null`,
-		`{"protocol":"http","keep_alive":{"max_idle_conns_per_host":0}}`: `{"keep_alive":{"max_idle_conns_per_host":0},"protocol":"http"}`,
-		`[]`:                                  "error",
-		`"http"`:                              "error",
-		`{"protocol":"http","keep_alive":[]}`: "error",
+		`{"protocol":"http","keep_alive":{"max_idle_conns_per_host":0}}`: `{"compression":false,"keep_alive":{"max_idle_conns_per_host":0},"protocol":"http"}`,
+		`{"protocol":"http","compression":true}`:                         `{"compression":true,` + keeps + `,"protocol":"http"}`,
+		`[]`:                                                             "error",
+		`"http"`:                                                         "error",
+		`{"protocol":"http","keep_alive":[]}`:                            "error",
 	} {
 		var in json.RawMessage
 		if raw != "" {
 			in = json.RawMessage(raw)
 		}
-		got, err := withConnectionReuse(in)
+		got, err := withDefaults(in)
 		if err != nil {
 			got = json.RawMessage("error")
 		}
@@ -329,6 +330,7 @@ func TestStreaming(t *testing.T) {
 	u := newRecorder(t, httptest.NewServer)
 	release := make(chan struct{})
 	u.answer = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
 		w.Header().Set("Content-Length", "6")
 		_, _ = w.Write([]byte("one"))
 		_ = http.NewResponseController(w).Flush()

@@ -128,7 +128,7 @@ func (s *sessions) serve(w http.ResponseWriter, r *http.Request, backend func(ht
 	e := &opening{sessions: s, principal: state.Identity.Principal()}
 	ids := r.Header[sessionHeader]
 	if len(ids) > 1 || len(ids) == 1 && (len(ids[0]) > maxSealedID || !isVisible(ids[0])) {
-		return cfutil.Refuse(w, r, http.StatusBadRequest, "malformed Mcp-Session-Id")
+		return refuse(w, r, http.StatusBadRequest, reasonBadSession, "malformed Mcp-Session-Id")
 	}
 	// the server need not begin a session that could not be sealed
 	begins := state.Message != nil && state.Message.Method == "initialize"
@@ -139,12 +139,12 @@ func (s *sessions) serve(w http.ResponseWriter, r *http.Request, backend func(ht
 		}
 		if len(ids) == 1 {
 			if e.opened, err = sealer.open(ids[0], e.principal); err != nil {
-				return cfutil.Refuse(w, r, http.StatusNotFound, errNotSealed.Error())
+				return refuse(w, r, http.StatusNotFound, reasonNoSession, errNotSealed.Error())
 			}
 			e.sealed = ids[0]
 			e.route = route{bound: true, replica: e.opened.replica}
 			if s.affinity != nil && s.affinity.gone(&e.route, r) {
-				return cfutil.Refuse(w, r, http.StatusNotFound, errNotSealed.Error())
+				return refuse(w, r, http.StatusNotFound, reasonNoSession, errNotSealed.Error())
 			}
 		}
 	}
@@ -154,7 +154,7 @@ func (s *sessions) serve(w http.ResponseWriter, r *http.Request, backend func(ht
 // refuseWithoutKey answers where sessions can be neither opened nor sealed.
 func refuseWithoutKey(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Retry-After", strconv.Itoa(int(keyCooldown/time.Second)))
-	return cfutil.Refuse(w, r, http.StatusServiceUnavailable, "the session key is not available")
+	return refuse(w, r, http.StatusServiceUnavailable, reasonNoKey, "the session key is not available")
 }
 
 // opening is one request whose session is opened, and whose answer is sealed.
@@ -186,11 +186,11 @@ func (e *opening) run(w http.ResponseWriter, r *http.Request, backend func(http.
 	switch {
 	case errors.Is(failure, errUnsealable):
 		e.sessions.logger.Error("an answer was not passed on", zap.Error(failure))
-		return cfutil.Refuse(w, r, http.StatusBadGateway, "the server's session id cannot be passed on")
+		return refuse(w, r, http.StatusBadGateway, reasonBadAnswer, "the server's session id cannot be passed on")
 	case failure != nil:
 		return refuseWithoutKey(w, r)
 	case lost:
-		return cfutil.Refuse(w, r, http.StatusNotFound, errNotSealed.Error())
+		return refuse(w, r, http.StatusNotFound, reasonNoSession, errNotSealed.Error())
 	}
 	sealing.finish()
 	return err

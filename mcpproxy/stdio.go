@@ -187,7 +187,9 @@ func (h *Handler) backend(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if x := exchangeOf(r.Context()); x != nil {
 		caller.Lasts = x.watch
 	}
-	h.Stdio.bridge.ServeHTTP(w, r, caller)
+	if reason := h.Stdio.bridge.ServeHTTP(w, r, caller); reason != "" {
+		logReason(r, reason)
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package mcpproxy
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -290,5 +292,20 @@ func TestStdioStartsNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(marker); err != nil {
 		t.Error("the program was not started by a request")
+	}
+}
+
+// TestStdioStreamEnds: a subscription that no mcp_authorize has read ends when Caddy exits, as others do.
+func TestStdioStreamEnds(t *testing.T) {
+	h := fromJSON(t, stdioConfig(t, ""))
+	h.streams.exiting = func() bool { return true }
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r := post("/mcp", `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{},"_meta":{`+
+		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`,
+		"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen", "Accept", "text/event-stream")
+	w := serve(t, h, r.WithContext(ctx), alice)
+	if w.Code != http.StatusOK || ctx.Err() != nil {
+		t.Errorf("%d %s, %v", w.Code, w.Body, ctx.Err())
 	}
 }

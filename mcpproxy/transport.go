@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
+	"github.com/caddymcp/gateway/internal/reqctx"
 	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
@@ -25,7 +26,7 @@ type transport struct{ http.RoundTripper }
 
 // provisionTransport loads the configured transport, as reverse_proxy would.
 func (h *Handler) provisionTransport(ctx caddy.Context) error {
-	raw, err := withConnectionReuse(h.TransportRaw)
+	raw, err := withDefaults(h.TransportRaw)
 	if err != nil {
 		return err
 	}
@@ -63,10 +64,16 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if body, ok := x.client.Body.(*reqctx.Body); ok && body.Len() == r.ContentLength {
+		// header and body leave in one write; reverse_proxy hides from
+		// net/http what kind of body it is
+		r.Body = body.Whole()
+	}
 	response, err := t.RoundTripper.RoundTrip(r)
 	if err != nil {
 		if endedByUs(r.Context()) {
 			// neither the upstream's fault nor the client's
+			logReason(r, reasonStreamEnded)
 			ended := replaceAnswer(r, nil, http.StatusServiceUnavailable, textType, []byte("the stream has ended; open it again"))
 			ended.Header.Set("Retry-After", "1")
 			return ended, nil
@@ -90,6 +97,7 @@ func (x *exchange) inspect(r *http.Request, response *http.Response) *http.Respo
 		if response.StatusCode == http.StatusUnauthorized {
 			h.logger.Error("the upstream does not accept what the gateway authenticates itself with; see header_up",
 				zap.String("upstream", r.URL.Host))
+			logReason(r, reasonUpstreamRefused)
 			contentType, body := x.faultBody(mcpwire.CodeUpstreamRefused, "the server does not accept the gateway")
 			return replaceAnswer(r, response, http.StatusBadGateway, contentType, body)
 		}

@@ -124,7 +124,11 @@ func apply(doc []byte, splices []splice) []byte {
 	if len(splices) == 0 {
 		return doc
 	}
-	out := make([]byte, 0, len(doc)+32*len(splices))
+	size := len(doc)
+	for _, s := range splices {
+		size += len(s.text) - (s.end - s.start)
+	}
+	out := make([]byte, 0, size)
 	from := 0
 	for _, s := range splices {
 		out = append(append(out, doc[from:s.start]...), s.text...)
@@ -133,103 +137,159 @@ func apply(doc []byte, splices []splice) []byte {
 	return append(out, doc[from:]...)
 }
 
+// answer is what is found in one message of an upstream.
+type answer struct {
+	method    string
+	params    jsontext.Value
+	paramsAt  int
+	hasResult bool
+	result    resultMembers
+}
+
+// resultMembers are what decides in a result that is an object.
+type resultMembers struct {
+	start   int // of the object; 0 where the result is none
+	members int
+	lists   []foundList
+	// scope is where the value of cacheScope is.
+	scope          *splice
+	scopeIsPrivate bool
+}
+
+// foundList is a list and where it stands.
+type foundList struct {
+	place      listPlace
+	start, end int
+	entries    []jsontext.Value
+}
+
 func (f *Filter) message(doc []byte) ([]byte, error) {
-	var (
-		reader             ObjectReader
-		method             string
-		params, result     jsontext.Value
-		paramsAt, resultAt int
-	)
-	err := reader.read(doc, func(name string, value jsontext.Value) error {
+	reader := acquireReader()
+	defer reader.release()
+	a, err := readAnswer(reader, doc)
+	switch {
+	case err != nil:
+		return nil, err
+	case a.hasResult && (a.method == acknowledgedMethod || updatePlaces[a.method].kind != NoTarget):
+		return nil, errBoth // some readers would look for a list in it
+	case a.method == acknowledgedMethod && a.params != nil:
+		return f.acknowledgement(reader, doc, a.params, a.paramsAt)
+	case updatePlaces[a.method].kind != NoTarget:
+		return f.update(doc, a.params, updatePlaces[a.method])
+	case a.result.start == 0:
+		return doc, nil
+	}
+	splices, err := f.result(&a.result)
+	if err != nil {
+		return nil, err
+	}
+	return apply(doc, splices), nil
+}
+
+// readAnswer goes through a message once.
+func readAnswer(r *ObjectReader, doc []byte) (a answer, err error) {
+	r.reset(doc)
+	err = r.members(func(name string) error {
+		if name == "result" {
+			a.hasResult = true
+			if r.dec.PeekKind() == '{' {
+				return a.result.read(r)
+			}
+		}
+		value, err := r.value()
+		if err != nil {
+			return err
+		}
 		switch name {
-		case "method":
-			method, _ = String(value)
-		case "params":
-			params = value
-			paramsAt, _ = reader.span(value)
 		case "result":
-			result = value
-			resultAt, _ = reader.span(value)
+		case "method":
+			a.method, _ = String(value)
+		case "params":
+			a.params = value
+			a.paramsAt, _ = r.span(value)
 		default:
 			return checkTwin(name, envelopeNames)
 		}
 		return nil
 	})
-	switch {
-	case err != nil:
-		return nil, err
-	case result != nil && (method == acknowledgedMethod || updatePlaces[method].kind != NoTarget):
-		return nil, errBoth // some readers would look for a list in it
-	case method == acknowledgedMethod && params != nil:
-		return f.acknowledgement(&reader, doc, params, paramsAt)
-	case updatePlaces[method].kind != NoTarget:
-		return f.update(&reader, doc, params, updatePlaces[method])
-	case result.Kind() != '{':
-		return doc, nil
+	if err == nil {
+		err = r.end()
 	}
-	splices, err := f.result(&reader, result)
-	if err != nil {
-		return nil, err
-	}
-	for i := range splices {
-		splices[i].start += resultAt
-		splices[i].end += resultAt
-	}
-	return apply(doc, splices), nil
+	return a, err
 }
 
-// result finds the lists of a result and what has to change in it.
-func (f *Filter) result(reader *ObjectReader, result jsontext.Value) ([]splice, error) {
-	var (
-		splices        []splice
-		scope          *splice
-		scopeIsPrivate bool
-		members, lists int
-	)
-	type list struct {
-		place listPlace
-		value jsontext.Value
-		start int
-	}
-	var found []list
-	err := reader.read(result, func(name string, value jsontext.Value) error {
-		members++
-		if place, ok := listPlaces[name]; ok {
-			start, _ := reader.span(value)
-			found = append(found, list{place, value, start})
-			return nil
+// read collects the lists of a result.
+func (m *resultMembers) read(r *ObjectReader) error {
+	return r.membersFrom(func(start int) { m.start = start }, func(name string) error {
+		m.members++
+		place, isList := listPlaces[name]
+		if isList && r.dec.PeekKind() == '[' {
+			return m.readList(r, place)
 		}
-		if name == "cacheScope" {
-			start, end := reader.span(value)
-			scope = &splice{start, end, []byte(private)}
-			scopeIsPrivate = string(value) == private
+		value, err := r.value()
+		switch {
+		case err != nil:
+			return err
+		case isList && value.Kind() != 'n':
+			return errListShape
+		case name == "cacheScope":
+			start, end := r.span(value)
+			m.scope = &splice{start, end, []byte(private)}
+			m.scopeIsPrivate = string(value) == private
+			return nil
+		case isList:
+			m.lists = append(m.lists, foundList{place: place})
 			return nil
 		}
 		return checkTwin(name, resultNames)
 	})
-	if err != nil {
-		return nil, err
+}
+
+func (m *resultMembers) readList(r *ObjectReader, place listPlace) error {
+	if _, err := r.dec.ReadToken(); err != nil {
+		return classify(err)
 	}
-	for _, l := range found {
-		kept, err := f.entries(reader, l.place, l.value)
+	l := foundList{place: place, start: int(r.dec.InputOffset()) - 1}
+	for r.dec.PeekKind() != ']' {
+		if len(l.entries) == maxListEntries {
+			return fmt.Errorf("%w: more than %d", ErrTooMany, maxListEntries)
+		}
+		entry, err := r.value()
+		if err != nil {
+			return err
+		}
+		l.entries = append(l.entries, entry)
+	}
+	if _, err := r.dec.ReadToken(); err != nil {
+		return classify(err)
+	}
+	l.end = int(r.dec.InputOffset())
+	m.lists = append(m.lists, l)
+	return nil
+}
+
+// result finds what has to change in a result.
+func (f *Filter) result(m *resultMembers) ([]splice, error) {
+	var splices []splice
+	for _, l := range m.lists {
+		kept, err := f.entries(l)
 		if err != nil {
 			return nil, err
 		}
-		lists++
 		if kept != nil {
-			splices = append(splices, splice{l.start, l.start + len(l.value), kept})
+			splices = append(splices, splice{l.start, l.end, kept})
 		}
 	}
 	switch {
-	case scopeIsPrivate:
-	case scope != nil && (f.Private || lists > 0):
-		splices = insertSplice(splices, *scope)
-	case scope == nil && f.Private:
+	case m.scopeIsPrivate:
+	case m.scope != nil && (f.Private || len(m.lists) > 0):
+		splices = insertSplice(splices, *m.scope)
+	case m.scope == nil && f.Private:
 		text := []byte(`"cacheScope":` + private)
-		if members > 0 {
+		if m.members > 0 {
 			text = append(text, ',')
 		}
-		splices = insertSplice(splices, splice{1, 1, text})
+		splices = insertSplice(splices, splice{m.start, m.start, text})
 	}
 	return splices, nil
 }
@@ -244,49 +304,52 @@ func insertSplice(splices []splice, s splice) []splice {
 }
 
 // entries filters one list. It returns nil when nothing was taken out.
-func (f *Filter) entries(reader *ObjectReader, place listPlace, list jsontext.Value) ([]byte, error) {
-	if list.Kind() == 'n' {
-		return nil, nil
-	}
-	if list.Kind() != '[' {
-		return nil, errListShape
-	}
-	entries, err := Elements(list, maxListEntries)
-	if err != nil {
-		return nil, err
-	}
-	kept := make([][]byte, 0, len(entries))
-	for _, entry := range entries {
-		name, err := memberText(reader, entry, place.member)
+func (f *Filter) entries(l foundList) ([]byte, error) {
+	kept, size := 0, 2
+	visible := make([]bool, len(l.entries))
+	for i, entry := range l.entries {
+		name, err := memberText(entry, l.place.member)
 		if err != nil {
 			return nil, err
 		}
-		if f.Visible(place.kind, name) {
-			kept = append(kept, entry)
+		if visible[i] = f.Visible(l.place.kind, name); visible[i] {
+			kept++
+			size += len(entry) + 1
 		}
 	}
-	if f.Listed != nil {
-		f.Listed(place.kind, len(kept), len(entries)-len(kept))
+	if f.Listed != nil && l.end > 0 {
+		f.Listed(l.place.kind, kept, len(l.entries)-kept)
 	}
-	if len(kept) == len(entries) {
+	if kept == len(l.entries) {
 		return nil, nil
 	}
-	return joinArray(kept), nil
+	out := append(make([]byte, 0, size), '[')
+	for i, entry := range l.entries {
+		if !visible[i] {
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(out, entry...)
+	}
+	return append(out, ']'), nil
 }
 
-// memberText returns a text member of an object, which must be there.
-func memberText(reader *ObjectReader, object jsontext.Value, member string) (string, error) {
+// memberText returns a text member of an object, which must be there. The
+// object has been read before, as a part of a document.
+func memberText(object jsontext.Value, member string) (string, error) {
 	if object.Kind() != '{' {
 		return "", errEntry
 	}
 	text, ok := "", false
-	exact := []string{member}
-	err := reader.read(object, func(name string, value jsontext.Value) error {
+	exact := [1]string{member}
+	err := eachMember(object, func(name string, value jsontext.Value) error {
 		if name == member {
 			text, ok = String(value)
 			return nil
 		}
-		return checkTwin(name, exact)
+		return checkTwin(name, exact[:])
 	})
 	if err != nil {
 		return "", err
@@ -298,8 +361,8 @@ func memberText(reader *ObjectReader, object jsontext.Value, member string) (str
 }
 
 // update drops a notification about a target that is not visible.
-func (f *Filter) update(reader *ObjectReader, doc []byte, params jsontext.Value, place targetPlace) ([]byte, error) {
-	target, err := memberText(reader, params, place.member)
+func (f *Filter) update(doc []byte, params jsontext.Value, place targetPlace) ([]byte, error) {
+	target, err := memberText(params, place.member)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUpdate, err)
 	}

@@ -32,12 +32,33 @@ type Guard struct {
 
 // Write looks at the next piece.
 func (g *Guard) Write(piece []byte) error {
-	for _, c := range piece {
-		if err := g.next(c); err != nil {
+	for i := 0; i < len(piece); i++ {
+		if g.inString && !g.escaped && (!g.isName || g.depth > 2) {
+			// nothing in here but its end matters
+			if i = g.skipString(piece, i); i == len(piece) {
+				return nil
+			}
+		}
+		if err := g.next(piece[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// skipString returns where the string that goes on at from has its closing
+// quote, or the end of the piece.
+func (g *Guard) skipString(piece []byte, from int) int {
+	end := stringEnd(piece, from-1)
+	if end < len(piece) {
+		return end
+	}
+	escapes := end
+	for escapes > from && piece[escapes-1] == '\\' {
+		escapes--
+	}
+	g.escaped = (end-escapes)%2 == 1
+	return end
 }
 
 func (g *Guard) next(c byte) error {
@@ -128,6 +149,9 @@ func (g *Guard) inStringByte(c byte) {
 // nameIs compares without case and after unescaping, as lenient parsers do,
 // and as far as a NUL, where those written in C would see the end.
 func (g *Guard) nameIs(name string) bool {
+	if !g.tooLong && isPlain(g.name) {
+		return len(g.name) == len(name) && strings.EqualFold(string(g.name), name)
+	}
 	raw, _, ended := strings.Cut(string(g.name), `\u0000`)
 	if g.tooLong && !ended {
 		return false
@@ -137,4 +161,14 @@ func (g *Guard) nameIs(name string) bool {
 		return true // nobody can say what it is
 	}
 	return strings.EqualFold(string(text), name)
+}
+
+// isPlain reports whether a text is ASCII and means what it says.
+func isPlain(text []byte) bool {
+	for _, c := range text {
+		if c < ' ' || c > '~' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }

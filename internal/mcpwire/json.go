@@ -141,6 +141,12 @@ func (r *ObjectReader) reset(doc []byte) {
 // members enters the object that comes next and calls member with the name
 // of each of its members. It must read the value.
 func (r *ObjectReader) members(member func(name string) error) error {
+	return r.membersFrom(func(int) {}, member)
+}
+
+// membersFrom is members that first tells where the inside of the object
+// begins in the document.
+func (r *ObjectReader) membersFrom(inside func(start int), member func(name string) error) error {
 	if r.dec.PeekKind() != '{' {
 		if _, err := r.dec.ReadToken(); err != nil {
 			return classify(err)
@@ -150,6 +156,7 @@ func (r *ObjectReader) members(member func(name string) error) error {
 	if _, err := r.dec.ReadToken(); err != nil {
 		return classify(err)
 	}
+	inside(int(r.dec.InputOffset()))
 	for r.dec.PeekKind() == '"' {
 		name, err := r.name()
 		if err != nil {
@@ -189,6 +196,75 @@ func (r *ObjectReader) end() error {
 		return ErrTrailing
 	}
 	return nil
+}
+
+// Member returns a member of an object that has been read before, as a part
+// of a document.
+func Member(object jsontext.Value, member string) (value jsontext.Value, ok bool) {
+	if object.Kind() != '{' {
+		return nil, false
+	}
+	// it stops nothing: there is no other member of this name
+	_ = eachMember(object, func(name string, found jsontext.Value) error {
+		if name == member {
+			value, ok = found, true
+		}
+		return nil
+	})
+	return value, ok
+}
+
+// eachMember is Object for an object that has been read before, as a part of
+// a document: its form is known to be right, and is not checked again.
+func eachMember(object jsontext.Value, member func(name string, value jsontext.Value) error) error {
+	for i := afterBlanks(object, 1); i < len(object) && object[i] == '"'; {
+		end := stringEnd(object, i) + 1
+		name, _ := String(object[i:end])
+		from := afterBlanks(object, afterBlanks(object, end)+1) // the colon
+		to := valueEnd(object, from)
+		if err := member(name, object[from:to]); err != nil {
+			return err
+		}
+		i = afterBlanks(object, to)
+		if i < len(object) && object[i] == ',' {
+			i = afterBlanks(object, i+1)
+		}
+	}
+	return nil
+}
+
+func afterBlanks(doc []byte, i int) int {
+	for i < len(doc) && (doc[i] == ' ' || doc[i] == '\t' || doc[i] == '\r' || doc[i] == '\n') {
+		i++
+	}
+	return i
+}
+
+// valueEnd returns where a value of a valid document ends.
+func valueEnd(doc []byte, from int) int {
+	depth := 0
+	for i := from; i < len(doc); i++ {
+		switch doc[i] {
+		case '"':
+			if i = stringEnd(doc, i); depth == 0 {
+				return i + 1
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth == 0 {
+				return i
+			}
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case ',', ' ', '\t', '\r', '\n':
+			if depth == 0 {
+				return i
+			}
+		}
+	}
+	return len(doc)
 }
 
 // classify turns the errors of jsontext into the few kinds callers tell

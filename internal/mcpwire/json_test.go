@@ -1,9 +1,11 @@
 package mcpwire
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -171,4 +173,31 @@ func TestString(t *testing.T) {
 			t.Errorf("%q: %q", raw, got)
 		}
 	}
+}
+
+// eachMember finds in an object that is valid what Object finds.
+func FuzzEachMember(f *testing.F) {
+	for _, seed := range []string{
+		`{}`, `{"a":1}`, ` { "a" : [1,{"b":"}"}] , "c":"\"," } `, `{"\u0061":{"x":"\\"},"b":-1.5e3,"c":true,"d":null}`, "{\"a\":\n\t[]\r\n}", `{"a":"\\\\\"","b":2}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	type pair struct{ name, value string }
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		var want []pair
+		if Object(doc, func(name string, value jsontext.Value) error {
+			want = append(want, pair{name, string(value)})
+			return nil
+		}) != nil {
+			return // whatever it does then, nobody asks it
+		}
+		trimmed := jsontext.Value(bytes.TrimLeft(doc, " \t\r\n"))
+		var got []pair
+		if err := eachMember(trimmed, func(name string, value jsontext.Value) error {
+			got = append(got, pair{name, string(value)})
+			return nil
+		}); err != nil || !slices.Equal(got, want) {
+			t.Fatalf("%s: %v %q, want %q", doc, err, got, want)
+		}
+	})
 }

@@ -206,13 +206,12 @@ type params struct {
 
 // readEnvelope goes through the message once. What is not valid JSON is the
 // first thing that is wrong with it.
-func readEnvelope(r *ObjectReader, body []byte) (*envelope, error) {
+func readEnvelope(r *ObjectReader, body []byte) (e envelope, err error) {
 	if err := CheckDepth(body); err != nil {
-		return nil, err
+		return e, err
 	}
 	r.reset(body)
-	e := new(envelope)
-	err := r.members(func(name string) (err error) {
+	err = r.members(func(name string) (err error) {
 		switch name {
 		case "jsonrpc":
 			e.version, err = r.value()
@@ -241,7 +240,7 @@ func readEnvelope(r *ObjectReader, body []byte) (*envelope, error) {
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return e, err
 	}
 	return e, r.end()
 }

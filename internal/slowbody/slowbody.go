@@ -19,22 +19,25 @@ var Err = errors.New("the request body took too long")
 
 // Timer ends the reading of a body that takes too long.
 type Timer struct {
-	connection *http.ResponseController
-	timer      *time.Timer
-	over       atomic.Bool
-	expired    chan struct{} // closed once what follows from that is done
+	client  http.ResponseWriter
+	timer   *time.Timer
+	over    atomic.Bool
+	expired sync.WaitGroup // until what follows from that is done
 }
 
 // Start starts the time of the body of the request that w answers.
 func Start(w http.ResponseWriter, timeout time.Duration) *Timer {
-	t := &Timer{connection: http.NewResponseController(w), expired: make(chan struct{})}
-	t.timer = time.AfterFunc(timeout, func() {
-		defer close(t.expired)
-		t.over.Store(true)
-		// a deadline in the past wakes up the pending read
-		_ = t.connection.SetReadDeadline(time.Unix(1, 0))
-	})
+	t := &Timer{client: w}
+	t.expired.Add(1)
+	t.timer = time.AfterFunc(timeout, t.expire)
 	return t
+}
+
+func (t *Timer) expire() {
+	defer t.expired.Done()
+	t.over.Store(true)
+	// a deadline in the past wakes up the pending read
+	_ = http.NewResponseController(t.client).SetReadDeadline(time.Unix(1, 0))
 }
 
 // Stop stops the time, and reports whether it had run out. err is how the
@@ -45,9 +48,9 @@ func (t *Timer) Stop(err error) (late bool) {
 	if t.timer.Stop() {
 		return false
 	}
-	<-t.expired
+	t.expired.Wait()
 	if err == nil || errors.Is(err, io.EOF) {
-		_ = t.connection.SetReadDeadline(time.Time{})
+		_ = http.NewResponseController(t.client).SetReadDeadline(time.Time{})
 		return false
 	}
 	return true

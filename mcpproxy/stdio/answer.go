@@ -21,7 +21,8 @@ type answer struct {
 
 	stream    *eventStream
 	collected [][]byte
-	failed    bool // a response is an error
+	failed    bool     // a response is an error
+	refused   *refusal // what is to be answered where no process has
 }
 
 // run writes until every request is answered, or the stream ends. It reports
@@ -72,10 +73,7 @@ func (a *answer) deliver(box *mailbox, d delivery) error {
 	case d.answers && (!a.events || a.open == 0):
 		a.collected = append(a.collected, d.message)
 		if a.open == 0 && !a.batch {
-			if !a.failed {
-				a.nameSession()
-			}
-			writeJSON(a.w, a.status(d), d.message)
+			a.write(d)
 		}
 		return nil
 	case a.events:
@@ -84,6 +82,18 @@ func (a *answer) deliver(box *mailbox, d delivery) error {
 	default:
 		return nil // it reads nothing but answers
 	}
+}
+
+// write answers with the only response there is.
+func (a *answer) write(d delivery) {
+	if d.gone {
+		a.refused = &refusal{status: http.StatusBadGateway, body: d.message}
+		return
+	}
+	if !a.failed {
+		a.nameSession()
+	}
+	writeJSON(a.w, a.status(d), d.message)
 }
 
 func (a *answer) start(box *mailbox) {
@@ -116,15 +126,13 @@ func (a *answer) finish() {
 // breakOff ends an answer without a response.
 func (a *answer) breakOff() {
 	if a.stream == nil {
-		writeJSON(a.w, http.StatusBadGateway, mcpwire.ErrorResponse(nil, mcpwire.CodeBadUpstream, "the answer was given up", nil))
+		a.refused = &refusal{status: http.StatusBadGateway, code: mcpwire.CodeBadUpstream, message: "the answer was given up"}
 	}
 }
 
 // status is the HTTP status of a single response (MCP 2026-07-28, transports).
 func (a *answer) status(d delivery) int {
 	switch code := d.errorCode; {
-	case d.gone:
-		return http.StatusBadGateway
 	case !a.modern || code == 0:
 		return http.StatusOK
 	case code == mcpwire.CodeMethodNotFound:

@@ -4,12 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
-	"strconv"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
 )
@@ -39,14 +35,23 @@ type Caller struct {
 	Lasts func()
 }
 
-// ServeHTTP answers one request of the streamable HTTP transport.
-func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request, caller Caller) {
-	modern := mcpwire.IsModern(r.Header.Get(mcpwire.HeaderVersion))
-	if len(r.Header[headerSession]) > 1 {
-		invalid(nil, "more than one "+headerSession+" header").write(w)
-		return
+// ServeHTTP answers one request of the streamable HTTP transport. It returns
+// why no process has answered, "" if one has.
+func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request, caller Caller) (reason string) {
+	refused := b.serve(w, r, caller)
+	if refused == nil {
+		return ""
 	}
+	refused.write(w)
+	return refused.reason()
+}
+
+// serve answers a request, or says why not.
+func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, caller Caller) *refusal {
+	modern := mcpwire.IsModern(r.Header.Get(mcpwire.HeaderVersion))
 	switch {
+	case len(r.Header[headerSession]) > 1:
+		return invalid(nil, "more than one "+headerSession+" header")
 	case r.Method == http.MethodPost:
 		p, refused := readPost(r, caller.Message)
 		if refused == nil {
@@ -55,51 +60,39 @@ func (b *Bridge) ServeHTTP(w http.ResponseWriter, r *http.Request, caller Caller
 			}
 			refused = b.post(w, r, caller.Principal, p)
 		}
-		if refused != nil {
-			refused.writeRetry(w)
-		}
-	case modern, r.Method != http.MethodGet && r.Method != http.MethodDelete:
-		allow := "GET, POST, DELETE"
-		if modern {
-			allow = "POST"
-		}
-		w.Header().Set("Allow", allow)
-		w.WriteHeader(http.StatusMethodNotAllowed)
+		return refused
+	case modern:
+		return &refusal{status: http.StatusMethodNotAllowed, allow: "POST"}
+	case r.Method != http.MethodGet && r.Method != http.MethodDelete:
+		return &refusal{status: http.StatusMethodNotAllowed, allow: "GET, POST, DELETE"}
 	default:
-		b.bodiless(w, r, caller.Principal)
+		return b.bodiless(w, r, caller.Principal)
 	}
-}
-
-func (f *refusal) writeRetry(w http.ResponseWriter) {
-	if f.retry > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(f.retry))
-	}
-	f.write(w)
 }
 
 // bodiless answers GET and DELETE, which are about a session.
-func (b *Bridge) bodiless(w http.ResponseWriter, r *http.Request, who string) {
+func (b *Bridge) bodiless(w http.ResponseWriter, r *http.Request, who string) *refusal {
 	session := r.Header.Get(headerSession)
 	if session == "" {
-		invalid(nil, headerSession+" is missing").write(w)
-		return
+		return invalid(nil, headerSession+" is missing")
 	}
 	s, err := b.find(who, session)
 	switch {
 	case err != nil:
-		refusalOf(nil, err).writeRetry(w)
+		return refusalOf(nil, err)
 	case r.Method == http.MethodDelete:
 		b.forget(s)
 		s.child.end()
 		w.WriteHeader(http.StatusNoContent)
 	case !acceptsEvents(r):
-		(&refusal{
+		return &refusal{
 			status: http.StatusNotAcceptable, code: mcpwire.CodeInvalidRequest,
 			message: "the client must accept text/event-stream",
-		}).write(w)
+		}
 	default:
 		s.serveEvents(w, r)
 	}
+	return nil
 }
 
 // forget makes a session unknown at once.
@@ -215,7 +208,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, p *post, opens *
 		return true, nil
 	}
 	complete := a.run(r.Context(), box)
-	return complete && !a.failed, nil
+	return complete && !a.failed && a.refused == nil, a.refused
 }
 
 // giveUp is called when nobody waits for answers any more. For a modern
@@ -233,21 +226,4 @@ func (s *server) giveUp(ids []int64, modern bool) {
 			_ = s.child.send(ctx, line)
 		}()
 	}
-}
-
-// refusalOf says how a failure is answered.
-func refusalOf(id jsontext.Value, err error) *refusal {
-	f := &refusal{id: id, message: err.Error(), err: err}
-	var pause pauseError
-	switch {
-	case errors.Is(err, errSession):
-		f.status, f.code = http.StatusNotFound, mcpwire.CodeInvalidRequest
-	case errors.As(err, &pause):
-		f.status, f.code, f.retry = http.StatusServiceUnavailable, mcpwire.CodeBusy, int(math.Ceil(pause.left.Seconds()))
-	case errors.Is(err, errBusy), errors.Is(err, errPending), errors.Is(err, errClosed):
-		f.status, f.code, f.retry = http.StatusServiceUnavailable, mcpwire.CodeBusy, busyRetry
-	default:
-		f.status, f.code = http.StatusBadGateway, mcpwire.CodeUpstreamDown
-	}
-	return f
 }

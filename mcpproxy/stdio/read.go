@@ -20,22 +20,6 @@ const (
 	maxJudgedBody = 256 << 20
 )
 
-// refusal is an answer that no process gives.
-type refusal struct {
-	status  int
-	id      jsontext.Value
-	code    int
-	message string
-	data    []byte
-	// retry is for Retry-After, in whole seconds; 0 for none.
-	retry int
-	err   error
-}
-
-func (f *refusal) write(w http.ResponseWriter) {
-	writeJSON(w, f.status, mcpwire.ErrorResponse(f.id, f.code, f.message, f.data))
-}
-
 // post is a POST that may be passed on.
 type post struct {
 	messages []*mcpwire.Relayed
@@ -115,18 +99,6 @@ func (p *post) split(body []byte) *refusal {
 		p.messages = append(p.messages, m)
 	}
 	return nil
-}
-
-func invalid(id jsontext.Value, message string) *refusal {
-	return &refusal{status: http.StatusBadRequest, id: id, code: mcpwire.CodeInvalidRequest, message: message}
-}
-
-func formatRefusal(err error) *refusal {
-	var format *mcpwire.FormatError
-	if errors.As(err, &format) {
-		return &refusal{status: http.StatusBadRequest, id: format.ID, code: format.Code, message: err.Error()}
-	}
-	return invalid(nil, err.Error())
 }
 
 // checkContent accepts JSON in UTF-8 and nothing else.

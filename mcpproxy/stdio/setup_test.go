@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +46,11 @@ func newRig(t *testing.T, mode string, change func(*Config)) *rig {
 	core, logs := observer.New(zapcore.DebugLevel)
 	r := &rig{Bridge: New(cfg, func() *zap.Logger { return zap.New(core) }), logs: logs}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		r.ServeHTTP(w, req, Caller{Principal: req.Header.Get("X-Principal")})
+		answer := &statusWriter{ResponseWriter: w}
+		reason := r.ServeHTTP(answer, req, Caller{Principal: req.Header.Get("X-Principal")})
+		if !slices.Contains(reasons[answer.status], reason) {
+			t.Errorf("%s answered %d: the reason is %q", req.Method, answer.status, reason)
+		}
 	}))
 	r.url = srv.URL
 	t.Cleanup(func() {
@@ -63,6 +68,29 @@ func newRig(t *testing.T, mode string, change func(*Config)) *rig {
 	})
 	return r
 }
+
+// reasons are why a status is answered, "" if it may be a process that answers so.
+var reasons = map[int][]string{
+	http.StatusOK: {""}, http.StatusAccepted: {""}, http.StatusNoContent: {""},
+	http.StatusBadRequest: {"", "malformed_message"}, http.StatusNotFound: {"", "unknown_session"},
+	http.StatusMethodNotAllowed: {"method_not_allowed"}, http.StatusNotAcceptable: {"not_acceptable"},
+	http.StatusRequestTimeout: {"body_timeout"}, http.StatusRequestEntityTooLarge: {"body_too_large"},
+	http.StatusUnsupportedMediaType: {"unsupported_media_type"}, http.StatusServiceUnavailable: {"upstream_busy"},
+	http.StatusBadGateway: {"upstream_down", "bad_upstream_answer"},
+}
+
+// statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (r *rig) count() int {
 	r.mu.Lock()

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
@@ -10,9 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/modelcontextprotocol/go-sdk/auth"
-	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
 // loginSeen is what oauth-client.mjs prints.
@@ -198,78 +194,6 @@ func TestStepUpRefresh(t *testing.T) {
 	}
 	callers := map[string]caller{"alice": {token: s.Token, name: "alice"}}
 	wantCallers(t, g.url(), callers)
-}
-
-// TestLoginGo does both with the Go SDK, by the version of the protocol that has no sessions and by the one before.
-func TestLoginGo(t *testing.T) {
-	for version, demo := range map[string][]string{"2026-07-28": nil, "2025-11-25": {"-stateful"}} {
-		t.Run(version, func(t *testing.T) {
-			server := startOAuth(t)
-			g := server.startLoginGateway(t, stepUpRules, startDemo(t, demo...))
-			ctx, cancel := context.WithTimeout(t.Context(), runLimit)
-			defer cancel()
-			handler, authorizations := newLoginHandler(t, "alice")
-			client := mcp.NewClient(&mcp.Implementation{Name: "e2e", Version: "1"}, nil)
-			session, err := client.Connect(ctx, &mcp.StreamableClientTransport{
-				Endpoint: g.url(), OAuthHandler: handler, MaxRetries: -1,
-			}, &mcp.ClientSessionOptions{ProtocolVersion: version})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer session.Close()
-			if got := session.InitializeResult().ProtocolVersion; got != version {
-				t.Errorf("the client speaks %s", got)
-			}
-			wantText(ctx, t, session, "get_me", nil, greeting)
-			repo := map[string]any{"repo": "acme/new"}
-			wantText(ctx, t, session, "create_repo", repo, "acme/new")
-			wantText(ctx, t, session, "get_me", nil, greeting)
-			if len(*authorizations) != 2 {
-				t.Fatalf("there were %d logins, want 2", len(*authorizations))
-			}
-			wantAuthorization(t, (*authorizations)[0], g.url(), "mcp:use")
-			wantAuthorization(t, (*authorizations)[1], g.url(), "mcp:use", "repo:write")
-		})
-	}
-}
-
-// newLoginHandler makes the Go SDK register a client and have a user log in. What the client asks for is noted.
-func newLoginHandler(t *testing.T, user string) (auth.OAuthHandler, *[]url.Values) {
-	t.Helper()
-	b, authorizations := newBrowser(t, user), new([]url.Values)
-	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
-		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{Metadata: nativeClient(startCallback(t))},
-		AuthorizationCodeFetcher: func(ctx context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
-			page, err := url.Parse(args.URL)
-			if err != nil {
-				return nil, err
-			}
-			*authorizations = append(*authorizations, page.Query())
-			at, err := b.open(ctx, args.URL)
-			if err != nil {
-				return nil, err
-			}
-			answer := at.Query()
-			return &auth.AuthorizationResult{Code: answer.Get("code"), State: answer.Get("state"), Iss: answer.Get("iss")}, nil
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return handler, authorizations
-}
-
-// wantText calls a tool whose answer must hold a text.
-func wantText(ctx context.Context, t *testing.T, session *mcp.ClientSession, tool string, arguments map[string]any, want string) {
-	t.Helper()
-	called, err := session.CallTool(ctx, &mcp.CallToolParams{Name: tool, Arguments: arguments})
-	if err != nil {
-		t.Errorf("%s: %v", tool, err)
-		return
-	}
-	if text, ok := called.Content[0].(*mcp.TextContent); !ok || called.IsError || !strings.Contains(text.Text, want) {
-		t.Errorf("%s: got %v, want %q", tool, called, want)
-	}
 }
 
 // TestLoginInspector shows what MCP Inspector's command line can do: it takes a token, and cannot log in by itself.

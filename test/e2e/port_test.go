@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 )
@@ -13,11 +14,16 @@ import (
 // server that asks for port 0, so that nobody takes one between freePort and the program's start but another freePort.
 const firstPort, lastPort = 20000, 32000
 
-var takenPorts []int
+var (
+	takenPorts      []int
+	takenPortsMutex sync.Mutex // some tests are parallel
+)
 
 // freePort is a port of 127.0.0.1 that nothing listens on, and that this run has not used before.
 func freePort(t *testing.T) int {
 	t.Helper()
+	takenPortsMutex.Lock()
+	defer takenPortsMutex.Unlock()
 	for range 100 {
 		port := firstPort + rand.IntN(lastPort-firstPort)
 		if !slices.Contains(takenPorts, port) && !listening(port) {

@@ -55,6 +55,18 @@ func (rec *recorder) seen(t *testing.T) []*http.Request {
 	return slices.Clone(rec.requests)
 }
 
+// posts is how many messages there were so far.
+func (rec *recorder) posts(t *testing.T) int {
+	t.Helper()
+	n := 0
+	for _, r := range rec.seen(t) {
+		if r.Method == http.MethodPost {
+			n++
+		}
+	}
+	return n
+}
+
 // wantNone checks that nothing has reached the server behind the gateway.
 func (rec *recorder) wantNone(t *testing.T) {
 	t.Helper()
