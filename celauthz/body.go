@@ -70,14 +70,15 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 }
 
 // fill reads the body into the buffer, and no more than one byte beyond the
-// limit. A Content-Length is believed once a good part of it has come.
+// limit. A Content-Length is believed once a quarter of it has come.
 func fill(buffer *bytes.Buffer, r *http.Request, limit int64) (n int64, err error) {
 	if r.ContentLength > 0 {
 		// one more than its length, so that the end is seen without growing
 		buffer.Grow(int(min(r.ContentLength, pooledBodySize)) + bytes.MinRead)
 	}
 	if r.ContentLength > pooledBodySize {
-		if n, err = buffer.ReadFrom(io.LimitReader(r.Body, pooledBodySize)); err != nil || n < pooledBodySize {
+		first := max(pooledBodySize, r.ContentLength/4)
+		if n, err = buffer.ReadFrom(io.LimitReader(r.Body, first)); err != nil || n < first {
 			return n, err
 		}
 		buffer.Grow(int(r.ContentLength-n) + bytes.MinRead)

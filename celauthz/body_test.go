@@ -441,3 +441,19 @@ func TestBodyTimeoutEndsWithTheBody(t *testing.T) {
 		t.Errorf("%q, %v", body, err)
 	}
 }
+
+// A111: a Content-Length alone reserves no memory; nor does one of which little has come.
+func TestLengthIsNotBelieved(t *testing.T) {
+	const length = 64 * pooledBodySize
+	for come, most := range map[int]int{0: 2 * pooledBodySize, pooledBodySize: 4 * pooledBodySize, 2 * pooledBodySize: 8 * pooledBodySize} {
+		r := request(strings.Repeat(" ", come))
+		r.ContentLength = length
+		buffer := new(bytes.Buffer)
+		if n, err := fill(buffer, r, length); n != int64(come) || err != nil {
+			t.Errorf("%d of %d bytes, %v", n, come, err)
+		}
+		if buffer.Cap() > most {
+			t.Errorf("%d bytes have come, and %d are reserved", come, buffer.Cap())
+		}
+	}
+}

@@ -13,16 +13,22 @@ import (
 
 // rawObject is a JSON object that a message was found to hold, as a map for
 // expressions. A rule that looks at one member has that one decoded; one
-// that does anything else with the map has all of it.
+// that does anything else with the map, or looks often, has all of it.
 type rawObject struct {
 	raw   jsontext.Value
+	looks int
 	whole traits.Mapper
 }
+
+// maxLooks is how many members are looked for one by one. Each look reads all
+// of the object, and a rule may look once for each element of a list that the
+// client chose.
+const maxLooks = 16
 
 // Find implements traits.Mapper.
 func (o *rawObject) Find(key ref.Val) (ref.Val, bool) {
 	name, ok := key.(types.String)
-	if !ok || o.whole != nil {
+	if o.looks++; !ok || o.whole != nil || o.looks > maxLooks {
 		return o.all().Find(key)
 	}
 	raw, ok := mcpwire.Member(o.raw, string(name))

@@ -11,6 +11,7 @@ import (
 	"github.com/caddymcp/gateway/internal/mcpwire"
 	"github.com/caddymcp/gateway/internal/promutil"
 	"github.com/caddymcp/gateway/internal/reqctx"
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 // serveShadow tells what the rules would do, and does nothing of it: the
@@ -18,7 +19,7 @@ import (
 func (h *Handler) serveShadow(
 	w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, state *reqctx.State, watch *promutil.Watch,
 ) error {
-	in, refused := h.readShadow(r, watch)
+	in, refused := h.readShadow(w, r, watch)
 	if refused != nil {
 		h.observeRefusal(r, refused)
 		watch.Pause()
@@ -49,7 +50,7 @@ func (h *Handler) serveShadow(
 }
 
 // readShadow is read for a request that is not to be refused.
-func (h *Handler) readShadow(r *http.Request, watch *promutil.Watch) (*incoming, *refusal) {
+func (h *Handler) readShadow(w http.ResponseWriter, r *http.Request, watch *promutil.Watch) (*incoming, *refusal) {
 	if status, text := checkTransport(r); status != 0 {
 		return nil, &refusal{status: status, text: text}
 	}
@@ -57,7 +58,7 @@ func (h *Handler) readShadow(r *http.Request, watch *promutil.Watch) (*incoming,
 		return new(incoming), nil
 	}
 	watch.Pause()
-	body, err := peekBody(r, h.MaxBody)
+	body, err := h.peekInTime(w, r)
 	watch.Resume()
 	if err != nil {
 		return nil, bodyRefusal(err)
@@ -65,12 +66,21 @@ func (h *Handler) readShadow(r *http.Request, watch *promutil.Watch) (*incoming,
 	return parse(r, body)
 }
 
-// peekBody reads a body, at most limit bytes, and leaves it as it was: what
-// was read comes first, then what was not, or the error that came.
-func peekBody(r *http.Request, limit int64) ([]byte, error) {
+// peekInTime is peekBody with a bound on how long that takes. A body that is
+// late fails for the handlers behind as well; what is not read here may take
+// as long as they like.
+func (h *Handler) peekInTime(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
 	}
+	limited := slowbody.Limit(w, r, h.bodyTimeout)
+	defer limited.End()
+	return peekBody(r, h.MaxBody)
+}
+
+// peekBody reads a body, at most limit bytes, and leaves it as it was: what
+// was read comes first, then what was not, or the error that came.
+func peekBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, errBodyTooLarge
 	}
@@ -155,6 +165,9 @@ func (s *shadowWriter) Write(p []byte) (int, error) {
 }
 
 func (s *shadowWriter) count(event *mcpwire.Event) error {
+	if len(bytes.TrimSpace(event.Data)) == 0 {
+		return nil // it keeps the connection alive, or moves the event id on
+	}
 	_, err := s.filter.Message(event.Data)
 	return err
 }

@@ -6,11 +6,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
 	"github.com/caddymcp/gateway/internal/reqctx"
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 func shadowOf(t testing.TB, lines ...string) *site {
@@ -93,6 +96,36 @@ func TestShadowPassesWhatItCannotRead(t *testing.T) {
 	}
 }
 
+// A112: a body that drips holds nothing for longer than it would without the rules, and fails for the server as well.
+func TestShadowSlowBody(t *testing.T) {
+	s := shadowOf(t, "allow true")
+	s.bodyTimeout = time.Millisecond
+	var failed error
+	s.behind = func(_ http.ResponseWriter, r *http.Request) error {
+		_, failed = io.ReadAll(r.Body)
+		return nil
+	}
+	r := request("")
+	r.ContentLength = -1
+	body, drip := io.Pipe()
+	r.Body = body
+	w := &readDeadline{ResponseRecorder: httptest.NewRecorder(), passed: func() { drip.CloseWithError(os.ErrDeadlineExceeded) }}
+	if err := s.ServeHTTP(w, s.prepare(r), s.next()); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(failed, slowbody.Err) {
+		t.Errorf("the server got %v", failed)
+	}
+}
+
+// readDeadline is a connection whose reading ends at its deadline.
+type readDeadline struct {
+	*httptest.ResponseRecorder
+	passed func()
+}
+
+func (d *readDeadline) SetReadDeadline(time.Time) error { d.passed(); return nil }
+
 // A body that breaks off breaks off for the server as well, at the same byte.
 func TestShadowBrokenBody(t *testing.T) {
 	s := shadowOf(t, "allow true")
@@ -123,6 +156,7 @@ func TestShadowLists(t *testing.T) {
 	}{
 		"JSON":          {"application/json", "", list, 2, 1},
 		"events":        {"text/event-stream", "", event + event, 4, 2},
+		"kept alive":    {"text/event-stream", "", ": ping\n\n" + "id: 1\n\n" + "data:\n\n" + event, 2, 1},
 		"encoded":       {"application/json", "br", list, 0, 0},
 		"not JSON":      {"application/json", "", "{", 0, 0},
 		"a page":        {"text/html", "", "<html>", 0, 0},

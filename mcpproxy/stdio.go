@@ -76,7 +76,7 @@ type pooledBridge struct {
 
 // exitPoll is how often is looked whether Caddy is about to exit, and
 // exitGrace how long calls may take until then. Caddy waits for open requests
-// before it cleans up, so that streams would hold it up forever.
+// before it cleans up, so that a call that hangs would hold it up forever.
 const (
 	exitPoll  = 200 * time.Millisecond
 	exitGrace = 10 * time.Second
@@ -183,12 +183,11 @@ func (h *Handler) backend(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if state == nil {
 		state = new(reqctx.State)
 	}
+	caller := stdio.Caller{Principal: state.Identity.Principal(), Message: state.Message}
 	if x := exchangeOf(r.Context()); x != nil {
-		// a message that nobody has read may be a subscription
-		x.watch()
+		caller.Lasts = x.watch
 	}
-	reason := h.Stdio.bridge.ServeHTTP(w, r, stdio.Caller{Principal: state.Identity.Principal(), Message: state.Message})
-	if reason != "" {
+	if reason := h.Stdio.bridge.ServeHTTP(w, r, caller); reason != "" {
 		logReason(r, reason)
 	}
 	return nil
@@ -206,8 +205,8 @@ func (p *pooledBridge) Destruct() error {
 	return nil
 }
 
-// watchExit ends streams when Caddy is about to exit, and processes when
-// calls take too long then.
+// watchExit starts no process any more when Caddy is about to exit, and ends
+// them all when calls take too long then.
 func (p *pooledBridge) watchExit() {
 	ticker := time.NewTicker(exitPoll)
 	defer ticker.Stop()
@@ -218,7 +217,7 @@ func (p *pooledBridge) watchExit() {
 			return
 		}
 	}
-	p.EndStreams()
+	p.StartNoMore()
 	select {
 	case <-time.After(exitGrace):
 		p.Close()

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,13 +32,25 @@ func TestMain(m *testing.M) {
 	}
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, 8<<20)
+	var held json.RawMessage
 	for lines.Scan() {
 		var m struct {
 			ID     json.RawMessage
 			Method string
+			Params struct{ Name string }
 		}
-		if err := json.Unmarshal(lines.Bytes(), &m); err != nil || m.ID == nil || m.Method == "subscriptions/listen" {
+		if err := json.Unmarshal(lines.Bytes(), &m); err != nil || m.ID == nil {
 			continue
+		}
+		switch {
+		case m.Method == "subscriptions/listen": // its answer comes last, if ever
+			continue
+		case m.Params.Name == "hold": // until there is a ping
+			held = m.ID
+			fmt.Fprintln(os.Stdout, `{"jsonrpc":"2.0","method":"notifications/message","params":{}}`)
+			continue
+		case m.Method == "ping" && held != nil:
+			fmt.Fprintf(os.Stdout, `{"jsonrpc":"2.0","id":%s,"result":"held"}`+"\n", held)
 		}
 		self, err := json.Marshal(map[string]any{"pid": os.Getpid(), "env": os.Environ(), "line": lines.Text()})
 		if err != nil {
@@ -177,6 +190,59 @@ func TestStdioReload(t *testing.T) {
 	}
 	if w := serve(t, first, post("/mcp", initialize), alice); w.Code != http.StatusServiceUnavailable {
 		t.Errorf("a request that comes to a handler too late: %d %s", w.Code, w.Body)
+	}
+}
+
+// TestStdioStreamsEnd: what may last ends with its token, the configuration or the gateway. A call goes on, also one that
+// nobody has read.
+func TestStdioStreamsEnd(t *testing.T) {
+	h := fromJSON(t, stdioConfig(t, ""))
+	exiting := new(atomic.Bool)
+	h.streams.exiting = exiting.Load
+	f := newFront(t, h)
+	var session string
+	send := func(method, body string) <-chan *http.Response {
+		r, err := http.NewRequestWithContext(t.Context(), method, f.URL, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Accept", "application/json, text/event-stream")
+		if session != "" {
+			r.Header.Set("Mcp-Session-Id", session)
+		}
+		answer := make(chan *http.Response, 1)
+		go func() {
+			response, err := f.Client().Do(r)
+			if err != nil {
+				t.Error(err)
+				close(answer)
+				return
+			}
+			t.Cleanup(func() { response.Body.Close() })
+			answer <- response
+		}()
+		return answer
+	}
+	opened := receive(t, "the session", send("POST", initialize))
+	if session = opened.Header.Get("Mcp-Session-Id"); session == "" {
+		t.Fatal(opened.Status)
+	}
+	stream := receive(t, "the stream", send("GET", ""))
+	subscription := receive(t, "the subscription", send("POST", listen))
+	called := send("POST", strings.Replace(toolCall, `"t"`, `"hold"`, 1))
+	if line, err := bufio.NewReader(stream.Body).ReadString('}'); !strings.Contains(line, "notifications/message") {
+		t.Fatalf("the call has not arrived: %q, %v", line, err)
+	}
+	exiting.Store(true)
+	for what, response := range map[string]*http.Response{"the stream": stream, "the subscription": subscription} {
+		if body, err := readAll(t, response); strings.Contains(body, "result") || err != nil {
+			t.Errorf("%s: %q, %v", what, body, err)
+		}
+	}
+	receive(t, "the answer to the ping", send("POST", message))
+	if body, err := readAll(t, receive(t, "the answer to the call", called)); !strings.Contains(body, `"result":"held"`) || err != nil {
+		t.Errorf("%q, %v", body, err)
 	}
 }
 

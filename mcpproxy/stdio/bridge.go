@@ -63,23 +63,11 @@ func (b *Bridge) Close() {
 	b.all.Wait()
 }
 
-// EndStreams ends what would stay open for as long as clients like: streams
-// of GET and subscriptions. Calls go on to their end.
-func (b *Bridge) EndStreams() {
+// StartNoMore refuses to start further processes. Those that run go on.
+func (b *Bridge) StartNoMore() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	for s := range b.servers {
-		s.mu.Lock()
-		s.events.close()
-		for id, c := range s.pending {
-			if c.listens {
-				delete(s.pending, id)
-				c.box.close()
-			}
-		}
-		s.mu.Unlock()
-	}
 }
 
 func (b *Bridge) endAll() {

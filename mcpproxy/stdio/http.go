@@ -30,6 +30,9 @@ type Caller struct {
 	// Message is the message in the body, if a handler in front has judged
 	// it; nil otherwise, and for a batch.
 	Message *mcpwire.Message
+	// Lasts is told that a message which nobody has judged is answered with a
+	// stream that does not end by itself; nil if nobody wants to know.
+	Lasts func()
 }
 
 // ServeHTTP answers one request of the streamable HTTP transport. It returns
@@ -52,6 +55,9 @@ func (b *Bridge) serve(w http.ResponseWriter, r *http.Request, caller Caller) *r
 	case r.Method == http.MethodPost:
 		p, refused := readPost(r, caller.Message)
 		if refused == nil {
+			if caller.Lasts != nil && p.listens() {
+				caller.Lasts()
+			}
 			refused = b.post(w, r, caller.Principal, p)
 		}
 		return refused
@@ -175,7 +181,7 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, p *post, opens *
 	interactive := acceptsEvents(r)
 	box := newMailbox(&s.budget)
 	defer box.discard()
-	a := &answer{w: w, open: p.requests(), batch: p.batch, events: interactive, modern: p.modern, opens: opens}
+	a := &answer{w: w, open: p.requests(), batch: p.batch, events: interactive, modern: p.modern, listens: p.listens(), opens: opens}
 	var ids []int64
 	defer func() { s.giveUp(ids, p.modern) }()
 	for i, m := range p.messages {
@@ -187,7 +193,6 @@ func (s *server) answer(w http.ResponseWriter, r *http.Request, p *post, opens *
 				return false, refusalOf(p.id, err)
 			}
 			ids = append(ids, id)
-			a.listens = a.listens || m.Method == "subscriptions/listen"
 		} else if line = s.notification(m); line == nil {
 			continue
 		}

@@ -202,19 +202,15 @@ func TestUnjudgedMessage(t *testing.T) {
 	}
 }
 
-// When the gateway is about to exit, streams end and calls go on.
-func TestEndStreams(t *testing.T) {
+// When the gateway is about to exit, there are no new processes, and calls go on.
+func TestStartNoMore(t *testing.T) {
 	r := newRig(t, "legacy", nil)
 	c := r.open(t, "alice")
-	stream := newEvents(c.do(t, c.request(t.Context(), t, http.MethodGet, "")).Body)
 	held := newEvents(c.do(t, c.request(t.Context(), t, http.MethodPost, c.call(`1`, "hold", `{"key":"k"}`, `1`))).Body)
 	if _, ok := held.next(); !ok {
 		t.Fatal("no progress")
 	}
-	r.EndStreams()
-	if got, ok := stream.next(); ok {
-		t.Errorf("got %s", got)
-	}
+	r.StartNoMore()
 	wantStatus(t, "a new session", (&client{rig: r, who: "bob"}).post(t, initialize), http.StatusServiceUnavailable)
 	wantStatus(t, "a call", c.post(t, c.call(`2`, "release", `{"key":"k"}`, "")), http.StatusOK)
 	if got, _ := held.next(); !strings.Contains(got, `"id":1,"result":"k"`) {

@@ -42,6 +42,9 @@ func (p *post) requests() (n int) {
 	return n
 }
 
+// listens reports whether there is a subscription, which no batch has.
+func (p *post) listens() bool { return p.first().Method == listenMethod }
+
 // readPost reads the messages of a POST. Unless a handler in front has judged
 // the message, it is checked here, by the same rules.
 func readPost(r *http.Request, judged *mcpwire.Message) (*post, *refusal) {

@@ -17,6 +17,9 @@ import (
 // maxPending bounds the requests that one process answers at a time.
 const maxPending = 128
 
+// listenMethod is that of a request whose answer comes last, if ever.
+const listenMethod = "subscriptions/listen"
+
 var errPending = errors.New("too many requests wait for the server")
 
 // server is one process with those who talk to it: one session, or the
@@ -69,7 +72,7 @@ func (s *server) shared() bool { return s.session == "" }
 func (s *server) register(m *mcpwire.Relayed, box *mailbox, interactive bool) (id int64, line []byte, err error) {
 	c := &call{
 		id: bytes.Clone(m.ID), progress: bytes.Clone(m.Progress), box: box, interactive: interactive,
-		listens: m.Method == "subscriptions/listen", initialize: m.Method == "initialize",
+		listens: m.Method == listenMethod, initialize: m.Method == "initialize",
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
