@@ -56,6 +56,7 @@ var bounds = map[string][]string{
 // elsewhere are constants whose names look like bounds, but that bound nothing
 // a reader of the table could reach.
 var elsewhere = []string{
+	"celauthz.maxLooks",                 // then all members are read at once
 	"internal/mcpwire.maxGuardedName",   // the names it looks for are shorter
 	"internal/mcpwire.maxIntegerDigits", // larger integers are never exact
 	"internal/mcpwire.maxKeptEvent",     // a buffer that is kept
