@@ -213,6 +213,9 @@ func (i *Issuer) check() error {
 			return fmt.Errorf("unknown algorithm %q", name)
 		}
 	}
+	if slices.Contains(i.Audiences, "") {
+		return errors.New("an audience is empty")
+	}
 	if i.Leeway != nil && (*i.Leeway < 0 || time.Duration(*i.Leeway) > maxLeeway) {
 		return fmt.Errorf("leeway must be between 0 and %s", maxLeeway)
 	}
