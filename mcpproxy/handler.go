@@ -73,6 +73,9 @@ type Handler struct {
 	// passesAuthorization: what the client sent is part of that.
 	passesAuthorization bool
 
+	// fast is nil where every request goes through reverse_proxy.
+	fast *fastPath
+
 	streams     *streams
 	lease       *lease.Lease
 	bodyTimeout time.Duration
@@ -116,8 +119,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		h.Upstreams = slices.DeleteFunc(h.Upstreams, func(upstream *reverseproxy.Upstream) bool {
 			return upstream.Host == nil
 		})
+		return err
 	}
-	return err
+	h.fast = newFastPath(h)
+	return nil
 }
 
 func (h *Handler) checkUpstreams() error {
@@ -263,7 +268,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		r.Header.Del(authorization)
 	}
 	watch.Stop()
-	return h.sessions.serve(w, r, func(w http.ResponseWriter, r *http.Request) error {
+	session, done, err := h.sessions.open(w, r, state)
+	switch {
+	case done:
+		return err
+	case h.fast.takes(r, state):
+		return h.fast.serve(w, r, exchange{handler: h, state: state, client: r}, session)
+	case session == nil:
+		return h.proxy(w, r, next, state)
+	}
+	return session.run(w, r, func(w http.ResponseWriter, r *http.Request) error {
 		return h.proxy(w, r, next, state)
 	})
 }

@@ -11,7 +11,7 @@ import (
 // leaves it unsealed: everything that sends one begins with WriteHeader.
 type sealingWriter struct {
 	*caddyhttp.ResponseWriterWrapper
-	seal func(id string) (string, error)
+	seal func(ids []string) ([]string, error)
 
 	wroteHeader bool
 	// sealed is the header's values after the sealing.
@@ -20,7 +20,7 @@ type sealingWriter struct {
 	failure error
 }
 
-func newSealingWriter(w http.ResponseWriter, seal func(string) (string, error)) *sealingWriter {
+func newSealingWriter(w http.ResponseWriter, seal func([]string) ([]string, error)) *sealingWriter {
 	return &sealingWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, seal: seal}
 }
 
@@ -37,18 +37,8 @@ func (w *sealingWriter) WriteHeader(status int) {
 		w.ResponseWriter.WriteHeader(status)
 		return
 	}
-	ids := header[sessionHeader]
-	delete(header, sessionHeader)
-	switch {
-	case len(ids) > 1:
-		w.failure = errUnsealable
-	case len(ids) == 1 && ids[0] != "":
-		var id string
-		if id, w.failure = w.seal(ids[0]); w.failure == nil {
-			w.sealed = []string{id}
-			header[sessionHeader] = w.sealed
-		}
-	}
+	w.sealed, w.failure = w.seal(header[sessionHeader])
+	setSession(header, w.sealed)
 	if w.failure != nil {
 		panic(w.failure)
 	}
@@ -89,8 +79,13 @@ func (w *sealingWriter) Flush() { _ = w.FlushError() }
 func (w *sealingWriter) finish() {
 	header := w.Header()
 	delete(header, http.TrailerPrefix+sessionHeader)
-	if delete(header, sessionHeader); w.sealed != nil {
-		header[sessionHeader] = w.sealed
+	setSession(header, w.sealed)
+}
+
+// setSession has a header say no other session id than what was sealed.
+func setSession(header http.Header, sealed []string) {
+	if delete(header, sessionHeader); sealed != nil {
+		header[sessionHeader] = sealed
 	}
 }
 

@@ -50,7 +50,7 @@ func TestWriter(t *testing.T) {
 		h := fromJSON(t, `{"upstreams":[{"dial":"127.0.0.1:1"}],"session_key":"`+goodKey+`"}`)
 		h.sessions.affinity = nil
 		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			err := h.sessions.serve(w, r, func(w http.ResponseWriter, _ *http.Request) error {
+			err := serveSession(h, w, r, func(w http.ResponseWriter, _ *http.Request) error {
 				w.Header().Set(sessionHeader, "raw")
 				test.answer(w)
 				return nil
@@ -82,6 +82,15 @@ func TestWriter(t *testing.T) {
 	}
 }
 
+// serveSession lets a backend answer in the session of a request.
+func serveSession(h *Handler, w http.ResponseWriter, r *http.Request, backend func(http.ResponseWriter, *http.Request) error) error {
+	session, done, err := h.sessions.open(w, r, nil)
+	if done {
+		return err
+	}
+	return session.run(w, r, backend)
+}
+
 // TestOtherPanics go on: only the writer's own is stopped.
 func TestOtherPanics(t *testing.T) {
 	h := fromJSON(t, `{"upstreams":[{"dial":"127.0.0.1:1"}],"session_key":"`+goodKey+`"}`)
@@ -90,7 +99,7 @@ func TestOtherPanics(t *testing.T) {
 			t.Errorf("recovered %v", got)
 		}
 	}()
-	_ = h.sessions.serve(httptest.NewRecorder(), post("/", message), func(http.ResponseWriter, *http.Request) error {
+	_ = serveSession(h, httptest.NewRecorder(), post("/", message), func(http.ResponseWriter, *http.Request) error {
 		panic(http.ErrAbortHandler)
 	})
 }
@@ -100,7 +109,7 @@ func TestErrorsKeepNoID(t *testing.T) {
 	h := fromJSON(t, `{"upstreams":[{"dial":"127.0.0.1:1"}],"session_key":"`+goodKey+`"}`)
 	w := httptest.NewRecorder()
 	want := errors.New("of the backend")
-	err := h.sessions.serve(w, post("/", message), func(w http.ResponseWriter, _ *http.Request) error {
+	err := serveSession(h, w, post("/", message), func(w http.ResponseWriter, _ *http.Request) error {
 		w.Header().Set(sessionHeader, "raw")
 		return want
 	})

@@ -115,40 +115,41 @@ func (s *sessions) ready(ctx context.Context) (*sealer, error) {
 	return ready, err
 }
 
-// serve opens the session id of a request, lets a backend answer, which knows
-// only ids of servers, and seals the id in its answer. It does nothing on nil.
-func (s *sessions) serve(w http.ResponseWriter, r *http.Request, backend func(http.ResponseWriter, *http.Request) error) error {
+// open opens the session id of a request, or refuses the request, which done
+// says. It does nothing on nil.
+func (s *sessions) open(w http.ResponseWriter, r *http.Request, state *reqctx.State) (e *opening, done bool, err error) {
 	if s == nil {
-		return backend(w, r)
+		return nil, false, nil
 	}
-	state := reqctx.From(r.Context())
 	if state == nil {
 		state = new(reqctx.State)
 	}
-	e := &opening{sessions: s, principal: state.Identity.Principal()}
+	e = &opening{sessions: s, principal: state.Identity.Principal()}
 	ids := r.Header[sessionHeader]
 	if len(ids) > 1 || len(ids) == 1 && (len(ids[0]) > maxSealedID || !isVisible(ids[0])) {
-		return refuse(w, r, http.StatusBadRequest, reasonBadSession, "malformed Mcp-Session-Id")
+		return nil, true, refuse(w, r, http.StatusBadRequest, reasonBadSession, "malformed Mcp-Session-Id")
 	}
 	// the server need not begin a session that could not be sealed
 	begins := state.Message != nil && state.Message.Method == "initialize"
-	if len(ids) == 1 || begins {
-		sealer, err := s.ready(r.Context())
-		if err != nil {
-			return refuseWithoutKey(w, r)
-		}
-		if len(ids) == 1 {
-			if e.opened, err = sealer.open(ids[0], e.principal); err != nil {
-				return refuse(w, r, http.StatusNotFound, reasonNoSession, errNotSealed.Error())
-			}
-			e.sealed = ids[0]
-			e.route = route{bound: true, replica: e.opened.replica}
-			if s.affinity != nil && s.affinity.gone(&e.route, r) {
-				return refuse(w, r, http.StatusNotFound, reasonNoSession, errNotSealed.Error())
-			}
-		}
+	if len(ids) == 0 && !begins {
+		return e, false, nil
 	}
-	return e.run(w, r, backend)
+	sealer, err := s.ready(r.Context())
+	if err != nil {
+		return nil, true, refuseWithoutKey(w, r)
+	}
+	if len(ids) == 0 {
+		return e, false, nil
+	}
+	if e.opened, err = sealer.open(ids[0], e.principal); err != nil {
+		return nil, true, refuse(w, r, http.StatusNotFound, reasonNoSession, errNotSealed.Error())
+	}
+	e.sealed = ids[0]
+	e.route = route{bound: true, replica: e.opened.replica}
+	if s.affinity != nil && s.affinity.gone(&e.route, r) {
+		return nil, true, refuse(w, r, http.StatusNotFound, reasonNoSession, errNotSealed.Error())
+	}
+	return e, false, nil
 }
 
 // refuseWithoutKey answers where sessions can be neither opened nor sealed.
@@ -167,6 +168,8 @@ type opening struct {
 	route  route
 }
 
+// run lets a backend answer, which knows only ids of servers, and seals the id
+// in its answer.
 func (e *opening) run(w http.ResponseWriter, r *http.Request, backend func(http.ResponseWriter, *http.Request) error) error {
 	backendRequest := e.route.with(r)
 	if e.sealed != "" {
@@ -175,7 +178,7 @@ func (e *opening) run(w http.ResponseWriter, r *http.Request, backend func(http.
 		backendRequest.Header[sessionHeader] = []string{e.opened.id}
 	}
 	before := maps.Clone(w.Header())
-	sealing := newSealingWriter(w, func(id string) (string, error) { return e.seal(r.Context(), id) })
+	sealing := newSealingWriter(w, func(ids []string) ([]string, error) { return e.sealAll(r.Context(), ids) })
 	err := call(backend, sealing, backendRequest)
 	failure := sealing.failure
 	lost := !sealing.wroteHeader && e.route.gaveUp(err)
@@ -184,16 +187,38 @@ func (e *opening) run(w http.ResponseWriter, r *http.Request, backend func(http.
 		maps.Copy(w.Header(), before)
 	}
 	switch {
-	case errors.Is(failure, errUnsealable):
-		e.sessions.logger.Error("an answer was not passed on", zap.Error(failure))
-		return refuse(w, r, http.StatusBadGateway, reasonBadAnswer, "the server's session id cannot be passed on")
 	case failure != nil:
-		return refuseWithoutKey(w, r)
+		return e.refuseUnsealed(w, r, failure)
 	case lost:
 		return refuse(w, r, http.StatusNotFound, reasonNoSession, errNotSealed.Error())
 	}
 	sealing.finish()
 	return err
+}
+
+// refuseUnsealed answers where the server's id could not be sealed.
+func (e *opening) refuseUnsealed(w http.ResponseWriter, r *http.Request, failure error) error {
+	if !errors.Is(failure, errUnsealable) {
+		return refuseWithoutKey(w, r)
+	}
+	e.sessions.logger.Error("an answer was not passed on", zap.Error(failure))
+	return refuse(w, r, http.StatusBadGateway, reasonBadAnswer, "the server's session id cannot be passed on")
+}
+
+// sealAll seals the values of the header in an answer, of which there is at
+// most one.
+func (e *opening) sealAll(ctx context.Context, ids []string) ([]string, error) {
+	switch {
+	case len(ids) > 1:
+		return nil, errUnsealable
+	case len(ids) == 0 || ids[0] == "":
+		return nil, nil
+	}
+	sealed, err := e.seal(ctx, ids[0])
+	if err != nil {
+		return nil, err
+	}
+	return []string{sealed}, nil
 }
 
 // seal makes the id for the client out of the one that a server answered.

@@ -1,0 +1,180 @@
+package mcpproxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+var errSwitchingProtocols = errors.New("the upstream has switched protocols without being asked to")
+
+// answer passes an answer on to the client.
+func (c *fastCall) answer(r *http.Request, response *http.Response) error {
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode == http.StatusSwitchingProtocols {
+		return caddyhttp.Error(http.StatusBadGateway, errSwitchingProtocols)
+	}
+	dropHopByHop(response.Header)
+	if ops := c.handler.Headers; ops != nil && ops.Response != nil {
+		if ops.Response.Require == nil || ops.Response.Require.Match(response.StatusCode, response.Header) {
+			repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+			ops.Response.ApplyTo(response.Header, repl)
+		}
+	}
+	header := c.w.Header()
+	var sealed []string
+	if c.session != nil {
+		var err error
+		if sealed, err = c.session.sealAll(r.Context(), slices.Concat(header[sessionHeader], response.Header[sessionHeader])); err != nil {
+			return c.session.refuseUnsealed(c.w, r, err)
+		}
+		delete(response.Trailer, sessionHeader)
+	}
+	delete(header, "Server")
+	header["Via"] = append(header["Via"], via(response.ProtoMajor, response.ProtoMinor))
+	addHeader(header, response.Header)
+	if c.session != nil {
+		setSession(header, sealed)
+	}
+	announced := len(response.Trailer)
+	for name := range response.Trailer {
+		header.Add("Trailer", name)
+	}
+	c.w.WriteHeader(response.StatusCode)
+	if err := c.copy(response); err != nil {
+		c.handler.logger.Warn("aborting with incomplete response", zap.Error(err))
+		_ = http.NewResponseController(c.w).Flush()
+		// all that is left to say is that something is missing
+		panic(http.ErrAbortHandler)
+	}
+	c.passTrailer(response, announced)
+	return nil
+}
+
+// passTrailer passes on what came after the body.
+func (c *fastCall) passTrailer(response *http.Response, announced int) {
+	if len(response.Trailer) == 0 {
+		return
+	}
+	if c.session != nil {
+		delete(response.Trailer, sessionHeader)
+	}
+	// a body whose length is known has no trailer
+	_ = http.NewResponseController(c.w).Flush()
+	prefix := ""
+	if len(response.Trailer) != announced {
+		prefix = http.TrailerPrefix
+	}
+	header := c.w.Header()
+	for name, values := range response.Trailer {
+		header[prefix+name] = append(header[prefix+name], values...)
+	}
+}
+
+const copyBufferSize = 32 << 10
+
+// copyBuffers hold no state of any configuration.
+var copyBuffers = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
+
+// copy passes the body on. One that may take a while is sent as it comes.
+func (c *fastCall) copy(response *http.Response) error {
+	buffer, _ := copyBuffers.Get().(*[copyBufferSize]byte)
+	defer copyBuffers.Put(buffer)
+	var w io.Writer = c.w
+	if isEventStream(response.Header) || response.ContentLength < 0 || caddyhttp.IsIncremental(response.Header) {
+		flushing := &flushingWriter{w: c.w, control: http.NewResponseController(c.w)}
+		// the header must not wait for a body that does not come yet
+		flushing.head = time.AfterFunc(0, flushing.flushHead)
+		defer flushing.stop()
+		w = flushing
+	}
+	for {
+		n, err := response.Body.Read(buffer[:])
+		if n > 0 {
+			if _, err := w.Write(buffer[:n]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// flushingWriter sends each part of an answer at once.
+type flushingWriter struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	head    *time.Timer
+
+	mu   sync.Mutex
+	sent bool // something has been flushed, or nothing may be any more
+}
+
+// Write implements io.Writer.
+func (f *flushingWriter) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sent = true
+	n, err := f.w.Write(p)
+	if err == nil {
+		err = f.control.Flush()
+	}
+	return n, err
+}
+
+func (f *flushingWriter) flushHead() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.sent {
+		f.sent = true
+		_ = f.control.Flush()
+	}
+}
+
+// stop waits for a flush of the header.
+func (f *flushingWriter) stop() {
+	f.head.Stop()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sent = true
+}
+
+// addHeader adds one header to another one.
+func addHeader(to, from http.Header) {
+	for name, values := range from {
+		if there := to[name]; len(there) > 0 {
+			values = append(there[:len(there):len(there)], values...)
+		}
+		to[name] = values
+	}
+}
+
+// hopByHop headers are for one connection only (RFC 9110 section 7.6.1); the
+// list is that of reverse_proxy.
+var hopByHop = [...]string{
+	"Alt-Svc", "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te", "Trailer",
+	"Transfer-Encoding", "Upgrade",
+}
+
+func dropHopByHop(header http.Header) {
+	for _, value := range header["Connection"] {
+		for name := range strings.SplitSeq(value, ",") {
+			header.Del(strings.TrimSpace(name))
+		}
+	}
+	for _, name := range hopByHop {
+		delete(header, name)
+	}
+}

@@ -1,0 +1,71 @@
+package mcpproxy
+
+import (
+	"strings"
+	"time"
+)
+
+// proxyPlaceholders is how the placeholders of reverse_proxy begin.
+const proxyPlaceholders = "http.reverse_proxy."
+
+// placeholder is what a placeholder of reverse_proxy stands for. They are
+// looked up when somebody asks, which is rare.
+func (c *fastCall) placeholder(key string) (value any, known bool) {
+	key, ours := strings.CutPrefix(key, proxyPlaceholders)
+	if !ours {
+		return nil, false
+	}
+	switch key {
+	case "upstream.address":
+		return c.address.String(), true
+	case "upstream.hostport":
+		return c.hostPort, true
+	case "upstream.host":
+		return c.address.Host, true
+	case "upstream.port":
+		return c.port, true
+	case "upstream.requests":
+		return c.upstream.Host.NumRequests(), true
+	case "upstream.max_requests":
+		return c.upstream.MaxRequests, true
+	case "upstream.fails":
+		return c.upstream.Host.Fails(), true
+	case "retries":
+		return 0, !c.ended.IsZero()
+	}
+	if value, known := duration(key, "duration", c.began, c.ended); known {
+		return value, true
+	}
+	if c.response == nil {
+		return nil, false
+	}
+	if value, known := duration(key, "upstream.latency", c.sent, c.answeredAt); known {
+		return value, true
+	}
+	if value, known := duration(key, "upstream.duration", c.sent, c.ended); known {
+		return value, true
+	}
+	switch key {
+	case "status_code":
+		return c.response.StatusCode, true
+	case "status_text":
+		return c.response.Status, true
+	}
+	name, isHeader := strings.CutPrefix(key, "header.")
+	values, there := c.response.Header[name]
+	return strings.Join(values, ","), isHeader && there
+}
+
+// duration is how long something took, or that in milliseconds, as the key
+// has it.
+func duration(key, name string, from, to time.Time) (value any, known bool) {
+	unit, is := strings.CutPrefix(key, name)
+	switch {
+	case !is || to.IsZero():
+		return nil, false
+	case unit == "":
+		return to.Sub(from), true
+	default:
+		return to.Sub(from).Seconds() * 1e3, unit == "_ms"
+	}
+}

@@ -1,0 +1,186 @@
+package mcpproxy
+
+import (
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddymcp/gateway/internal/reqctx"
+)
+
+// fastCall is one call on the fast path.
+type fastCall struct {
+	exchange
+	*fastPath
+	session *opening
+	w       http.ResponseWriter
+
+	trace httptrace.ClientTrace
+	// interim is held while an interim answer is written; none is once the
+	// final one is there.
+	interim sync.Mutex
+	final   bool
+
+	url    url.URL
+	values [4]string // of the headers that are added
+
+	began, sent, answeredAt, ended time.Time
+	response                       *http.Response
+}
+
+// roundTrip sends the request and returns the head of the answer.
+func (c *fastCall) roundTrip(r *http.Request) (*http.Response, error) {
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if repl != nil {
+		// another proxy may have been asked on the way here
+		repl.DeleteByPrefix(proxyPlaceholders)
+		repl.Map(c.placeholder)
+	}
+	c.began = time.Now()
+	if c.session != nil && !c.session.route.bound {
+		c.session.route.replica = c.upstream.Dial
+	}
+	out := c.request(r, repl)
+	c.sent = time.Now()
+	response, err := c.transport.RoundTrip(out)
+	c.answeredAt = time.Now()
+
+	c.interim.Lock()
+	c.final = true
+	c.interim.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	c.answered = true
+	c.response = response
+	return c.inspect(out, response), nil
+}
+
+// request makes the request for the upstream.
+func (c *fastCall) request(r *http.Request, repl *caddy.Replacer) *http.Request {
+	c.trace.Got1xxResponse = c.passInterim
+	out := r.WithContext(httptrace.WithClientTrace(r.Context(), &c.trace))
+	c.url = *r.URL
+	c.url.Scheme, c.url.Host = "", ""
+	out.URL = &c.url
+	out.Close = false
+	out.Trailer = nil
+	if body, ok := r.Body.(*reqctx.Body); ok && body.Len() == r.ContentLength {
+		// header and body leave in one write
+		out.Body = body.Whole()
+	}
+	if r.ContentLength == 0 {
+		out.Body = nil
+	}
+	c.setHeader(out, r)
+	if rewrite := c.handler.Rewrite; rewrite != nil && (c.path == "" || c.url.Path != c.path || c.url.RawPath != "") {
+		rewrite.Rewrite(out, repl)
+	}
+	c.url.Host = c.hostPort
+	if ops := (transport{c.transport}).RequestHeaderOps(); ops != nil {
+		ops.ApplyToRequest(out)
+	}
+	if c.handler.Headers != nil && c.handler.Headers.Request != nil {
+		c.handler.Headers.Request.ApplyToRequest(out)
+	}
+	return out
+}
+
+// setHeader sets the header: that of the client, and what a proxy adds.
+func (c *fastCall) setHeader(out, r *http.Request) {
+	header := make(http.Header, len(r.Header)+len(c.values)+1)
+	for name, values := range r.Header {
+		header[name] = values[:len(values):len(values)]
+	}
+	if c.handler.Headers != nil {
+		// which may change values where they are
+		header = header.Clone()
+	}
+	out.Header = header
+	delete(header, "Connection")
+	if c.session != nil && c.session.sealed != "" {
+		header[sessionHeader] = []string{c.session.opened.id}
+	}
+	if _, ok := header["User-Agent"]; !ok {
+		header["User-Agent"] = noUserAgent
+	}
+	client, _, _ := net.SplitHostPort(r.RemoteAddr)
+	client, _, _ = strings.Cut(client, "%") // the zone of an IPv6 address
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	c.forwarded(header, 0, "X-Forwarded-For", client)
+	c.forwarded(header, 1, "X-Forwarded-Proto", "http")
+	if r.TLS != nil {
+		c.values[1] = "https"
+	}
+	c.forwarded(header, 2, "X-Forwarded-Host", r.Host)
+	if trusted {
+		c.trust(r.Header)
+	}
+	c.values[3] = via(r.ProtoMajor, r.ProtoMinor)
+	header["Via"] = append(header["Via"], c.values[3])
+}
+
+// noUserAgent has net/http send none in its own name.
+var noUserAgent = []string{""}
+
+// forwarded sets a header that tells the upstream about the client, unless it
+// has been turned off for this request, which a nil value does.
+func (c *fastCall) forwarded(header http.Header, at int, name, value string) {
+	if values, there := header[name]; there && values == nil {
+		return
+	}
+	c.values[at] = value
+	header[name] = c.values[at : at+1 : at+1]
+}
+
+// trust goes on from what the proxy says that sent the request, since it is
+// one of those that the configuration trusts.
+func (c *fastCall) trust(from http.Header) {
+	if prior := strings.Join(from["X-Forwarded-For"], ", "); prior != "" {
+		c.values[0] = prior + ", " + c.values[0]
+	}
+	if prior := from["X-Forwarded-Proto"]; len(prior) > 0 && prior[len(prior)-1] != "" {
+		c.values[1] = prior[len(prior)-1]
+	}
+	if prior := from["X-Forwarded-Host"]; len(prior) > 0 && prior[len(prior)-1] != "" {
+		c.values[2] = prior[len(prior)-1]
+	}
+}
+
+func via(major, minor int) string {
+	if major == 1 && minor == 1 {
+		return "1.1 Caddy"
+	}
+	return strconv.Itoa(major) + "." + strconv.Itoa(minor) + " Caddy"
+}
+
+// passInterim passes on an answer that is not the last one (1xx).
+func (c *fastCall) passInterim(status int, interim textproto.MIMEHeader) error {
+	c.interim.Lock()
+	defer c.interim.Unlock()
+	if c.final {
+		return nil
+	}
+	header := c.w.Header()
+	own := header.Clone()
+	passed := http.Header(interim).Clone()
+	dropHopByHop(passed)
+	if c.session != nil {
+		delete(passed, sessionHeader) // the final answer says it again
+	}
+	addHeader(header, passed)
+	c.w.WriteHeader(status)
+	clear(header)
+	maps.Copy(header, own)
+	return nil
+}
