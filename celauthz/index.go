@@ -1,20 +1,48 @@
 package celauthz
 
 import (
+	"slices"
 	"strings"
 
 	celast "cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/overloads"
 	"cel.dev/cel-go/common/types"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
 )
 
 // pins are the only names of targets of one kind for which a part has to be
-// evaluated: for every other name its value is known. nil means every name.
+// evaluated: those that are listed, and those with one of the affixes. For
+// every other name its value is known. nil means every name.
 type pins struct {
-	kind  mcpwire.TargetKind
-	names []string
+	kind    mcpwire.TargetKind
+	names   []string
+	affixes []affix
+}
+
+// affix is a text that a name begins with, ends with or contains.
+type affix struct {
+	is   func(name, text string) bool
+	text string
+}
+
+// affixTests are the functions of CEL that look for an affix, by their
+// overload. They do the same there.
+var affixTests = map[string]func(name, text string) bool{
+	overloads.StartsWithString: strings.HasPrefix,
+	overloads.EndsWithString:   strings.HasSuffix,
+	overloads.ContainsString:   strings.Contains,
+}
+
+// include reports whether a name is one of them.
+func (p *pins) include(name string) bool {
+	for i := range p.affixes {
+		if p.affixes[i].is(name, p.affixes[i].text) {
+			return true
+		}
+	}
+	return slices.Contains(p.names, name)
 }
 
 // nameVariables are the variables that hold the name of the target.
@@ -63,8 +91,28 @@ func (s pinner) unless(expr celast.Expr, outcome bool) *pins {
 		if kind := s.kindOf(call.Args()[0]); !outcome && kind != mcpwire.NoTarget {
 			return literalList(kind, call.Args()[1])
 		}
+	default:
+		if !outcome {
+			return s.affix(expr)
+		}
 	}
 	return nil
+}
+
+// affix are the names for which a test such as startsWith is true.
+func (s pinner) affix(expr celast.Expr) *pins {
+	call := expr.AsCall()
+	reference := s.references[expr.ID()]
+	if !call.IsMemberFunction() || len(call.Args()) != 1 || reference == nil || len(reference.OverloadIDs) != 1 {
+		return nil
+	}
+	test, isTest := affixTests[reference.OverloadIDs[0]]
+	kind := s.kindOf(call.Target())
+	text, ok := literalText(call.Args()[0])
+	if !isTest || kind == mcpwire.NoTarget || !ok {
+		return nil
+	}
+	return &pins{kind: kind, affixes: []affix{{test, text}}}
 }
 
 // literals are the names of a comparison.
@@ -77,7 +125,7 @@ func (s pinner) literals(left, right celast.Expr) *pins {
 	if kind == mcpwire.NoTarget || !ok {
 		return nil
 	}
-	return &pins{kind, []string{name}}
+	return &pins{kind: kind, names: []string{name}}
 }
 
 func (s pinner) kindOf(expr celast.Expr) mcpwire.TargetKind {
@@ -110,18 +158,25 @@ func literalList(kind mcpwire.TargetKind, expr celast.Expr) *pins {
 	return p
 }
 
+// smallest prefers names, which are found without asking each rule.
 func smallest(a, b *pins) *pins {
-	if a == nil || b != nil && len(b.names) < len(a.names) {
+	switch {
+	case a == nil:
+		return b
+	case b == nil, len(a.affixes) < len(b.affixes):
+		return a
+	case len(a.affixes) == len(b.affixes) && len(a.names) <= len(b.names):
+		return a
+	default:
 		return b
 	}
-	return a
 }
 
 func union(a, b *pins) *pins {
 	if a == nil || b == nil || a.kind != b.kind {
 		return nil
 	}
-	return &pins{a.kind, append(append([]string(nil), a.names...), b.names...)}
+	return &pins{a.kind, slices.Concat(a.names, b.names), slices.Concat(a.affixes, b.affixes)}
 }
 
 // kinds is how many kinds of targets there are, with none.
@@ -131,10 +186,17 @@ const kinds = int(mcpwire.Task) + 1
 // anything about one target.
 type indexed[C any] struct {
 	list []C
-	// general are the numbers of those to evaluate for every name of a kind,
-	// pinned of those for one name more; both ascending.
-	general [kinds][]int
+	// general are those that may have to be evaluated for any name of a
+	// kind, pinned the numbers of those for one name more; both ascending.
+	general [kinds][]candidate
 	pinned  [kinds]map[string][]int
+}
+
+// candidate is the number of one that has to be evaluated for all names, or
+// for those of its pins.
+type candidate struct {
+	number int
+	pins   *pins
 }
 
 // add appends one, which is decided by a part.
@@ -146,7 +208,11 @@ func (x *indexed[C]) add(c C, p *part) {
 			continue
 		}
 		if p.pins == nil || p.pins.kind != kind {
-			x.general[kind] = append(x.general[kind], number)
+			x.general[kind] = append(x.general[kind], candidate{number, nil})
+			continue
+		}
+		if len(p.pins.affixes) > 0 {
+			x.general[kind] = append(x.general[kind], candidate{number, p.pins})
 			continue
 		}
 		if x.pinned[kind] == nil {
@@ -166,15 +232,17 @@ func (x *indexed[C]) about(q question, what *subject) walk {
 	if q != mayCall && q != isVisible {
 		return walk{number: -1, all: len(x.list)}
 	}
-	return walk{general: x.general[what.kind], pinned: x.pinned[what.kind][what.name]}
+	return walk{name: what.name, general: x.general[what.kind], pinned: x.pinned[what.kind][what.name]}
 }
 
 // walk goes through numbers in ascending order: through all of them, or
 // through two ascending lists at once.
 type walk struct {
-	number          int
-	all             int
-	general, pinned []int
+	number  int
+	all     int
+	name    string
+	general []candidate
+	pinned  []int
 }
 
 // next goes on to the next number; false at the end.
@@ -183,13 +251,20 @@ func (w *walk) next() bool {
 		w.number++
 		return w.number < w.all
 	}
-	list := &w.general
-	if len(w.pinned) > 0 && (len(w.general) == 0 || w.pinned[0] < w.general[0]) {
-		list = &w.pinned
+	for len(w.general) > 0 {
+		first := &w.general[0]
+		if len(w.pinned) > 0 && w.pinned[0] < first.number {
+			break
+		}
+		w.general = w.general[1:]
+		if first.pins == nil || first.pins.include(w.name) {
+			w.number = first.number
+			return true
+		}
 	}
-	if len(*list) == 0 {
+	if len(w.pinned) == 0 {
 		return false
 	}
-	w.number, *list = (*list)[0], (*list)[1:]
+	w.number, w.pinned = w.pinned[0], w.pinned[1:]
 	return true
 }

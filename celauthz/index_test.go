@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
@@ -20,6 +21,15 @@ func pinsOf(t *testing.T, act Action, expression string) *pins {
 		return whole.pins
 	}
 	return parts[0].pins
+}
+
+// text is the names, and then the affixes.
+func (p *pins) text() string {
+	text := fmt.Sprint(p.names)
+	for _, affix := range p.affixes {
+		text += " " + affix.text
+	}
+	return text
 }
 
 func TestPins(t *testing.T) {
@@ -46,6 +56,15 @@ func TestPins(t *testing.T) {
 		{Require, `!(mcp.tool.name in ["a", "b"]) || jwt.x`, mcpwire.Tool, "[a b]"},
 		{Require, `!(mcp.tool.name == "a") || mcp.tool.name != "b"`, mcpwire.Tool, "[a]"},
 
+		{Allow, `mcp.tool.name.startsWith("a") && jwt.x`, mcpwire.Tool, "[] a"},
+		{Allow, `mcp.tool.name.endsWith("a") || mcp.tool.name.contains("b") && jwt.x`, mcpwire.Tool, "[] a b"},
+		{Allow, `mcp.tool.name.startsWith("a") || mcp.tool.name == "b"`, mcpwire.Tool, "[b] a"},
+		// names are found without a look at each rule
+		{Allow, `mcp.tool.name.startsWith("a") && mcp.tool.name in ["b", "c"]`, mcpwire.Tool, "[b c]"},
+		{Allow, `mcp.tool.name in ["b", "c"] && mcp.tool.name.startsWith("a")`, mcpwire.Tool, "[b c]"},
+		{Deny, `mcp.prompt.name.contains("a") && jwt.x`, mcpwire.Prompt, "[] a"},
+		{Require, `!mcp.resource.uri.startsWith("a") || jwt.x`, mcpwire.Resource, "[] a"},
+
 		// every name matters to these
 		{Allow, `true`, mcpwire.NoTarget, ""},
 		{Allow, `mcp.tool.name == jwt.tool`, mcpwire.NoTarget, ""},
@@ -56,7 +75,13 @@ func TestPins(t *testing.T) {
 		{Allow, `mcp.tool.name in jwt.tools`, mcpwire.NoTarget, ""},
 		{Allow, `"a" in jwt.tools`, mcpwire.NoTarget, ""},
 		{Allow, `mcp.tool.target == "a"`, mcpwire.NoTarget, ""},
-		{Allow, `mcp.tool.name.startsWith("a")`, mcpwire.NoTarget, ""},
+		{Allow, `mcp.tool.name.matches("a")`, mcpwire.NoTarget, ""},
+		{Allow, `mcp.tool.name.startsWith(jwt.x)`, mcpwire.NoTarget, ""},
+		{Allow, `jwt.x.startsWith("a")`, mcpwire.NoTarget, ""},
+		{Allow, `"a".startsWith(mcp.tool.name)`, mcpwire.NoTarget, ""},
+		{Allow, `!mcp.tool.name.startsWith("a")`, mcpwire.NoTarget, ""},
+		{Allow, `mcp.tool.name.startsWith("a") || jwt.x`, mcpwire.NoTarget, ""},
+		{Require, `mcp.tool.name.startsWith("a") || jwt.x`, mcpwire.NoTarget, ""},
 		{Allow, `(mcp.tool.name == "a") == false`, mcpwire.NoTarget, ""},
 		{Allow, `jwt.x ? mcp.tool.name == "a" : false`, mcpwire.NoTarget, ""},
 		{Allow, `["a"].exists(n, n == mcp.tool.name)`, mcpwire.NoTarget, ""},
@@ -72,7 +97,7 @@ func TestPins(t *testing.T) {
 			}
 			continue
 		}
-		if got == nil || got.kind != test.kind || fmt.Sprint(got.names) != test.names {
+		if got == nil || got.kind != test.kind || got.text() != test.names {
 			t.Errorf("%s %s: %+v, want %s %s", test.act, test.expression, got, test.kind, test.names)
 		}
 	}
@@ -103,10 +128,10 @@ func unindexed(p *policy) *policy {
 func TestIndexChangesNothing(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
 	pick := func(list ...string) string { return list[random.IntN(len(list))] }
-	name := func() string { return pick(`"a"`, `"b"`, `"c"`) }
+	name := func() string { return pick(`"a"`, `"b"`, `"c"`, `"ab"`) }
 	var condition func(depth int) string
 	condition = func(depth int) string {
-		switch n := random.IntN(11); {
+		switch n := random.IntN(13); {
 		case n < 3 && depth > 0:
 			return "(" + condition(depth-1) + pick(" && ", " || ") + condition(depth-1) + ")"
 		case n == 3 && depth > 0:
@@ -121,6 +146,8 @@ func TestIndexChangesNothing(t *testing.T) {
 			return `mcp.tool.arguments.x == 1`
 		case n == 8:
 			return name() + " == mcp.tool.name"
+		case n <= 10:
+			return "mcp.tool.name." + pick("startsWith", "endsWith", "contains") + "(" + pick(name(), `""`) + ")"
 		default:
 			return "mcp.tool.name == " + name()
 		}
@@ -133,7 +160,7 @@ func TestIndexChangesNothing(t *testing.T) {
 		}
 		p := policyOf(t, lines...)
 		plain, who := unindexed(p), callerOf(t, alice)
-		for _, called := range []string{"a", "b", "c", "d"} {
+		for _, called := range []string{"a", "b", "c", "ab", "bca", "d", ""} {
 			for _, arguments := range []string{`{"x":1}`, `{}`} {
 				got := p.decide(t.Context(), mayCall, who, toolCall(called, arguments))
 				want := plain.decide(t.Context(), mayCall, who, toolCall(called, arguments))
@@ -161,14 +188,19 @@ func TestWalk(t *testing.T) {
 		}
 		return list
 	}
+	begins := &pins{names: []string{"b"}, affixes: []affix{{strings.HasPrefix, "a"}}}
+	ends := &pins{affixes: []affix{{strings.HasSuffix, "c"}}}
 	for _, test := range []struct {
 		w    walk
 		want []int
 	}{
 		{walk{number: -1, all: 3}, []int{0, 1, 2}},
 		{walk{}, nil},
-		{walk{general: []int{0, 2, 5}, pinned: []int{1, 3}}, []int{0, 1, 2, 3, 5}},
-		{walk{general: []int{4}, pinned: []int{1, 9}}, []int{1, 4, 9}},
+		{walk{general: []candidate{{0, nil}, {2, nil}, {5, nil}}, pinned: []int{1, 3}}, []int{0, 1, 2, 3, 5}},
+		{walk{general: []candidate{{4, nil}}, pinned: []int{1, 9}}, []int{1, 4, 9}},
+		{walk{name: "ab", general: []candidate{{0, begins}, {1, ends}, {4, begins}, {5, ends}}, pinned: []int{2, 3}}, []int{0, 2, 3, 4}},
+		{walk{name: "b", general: []candidate{{0, begins}, {2, begins}}, pinned: []int{1}}, []int{0, 1, 2}},
+		{walk{name: "x", general: []candidate{{0, begins}}}, nil},
 		{walk{pinned: []int{7}}, []int{7}},
 	} {
 		if got := collect(test.w); !slices.Equal(got, test.want) {
