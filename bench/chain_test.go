@@ -90,7 +90,7 @@ func (d *discard) Write(p []byte) (int, error) {
 // call sends a message through the handlers to a server that answers in
 // pieces, as a proxy passes them on. With no handlers it is what the
 // benchmark itself costs.
-func (c *chain) call(t testing.TB, message, answer string, handlers ...caddyhttp.MiddlewareHandler) *discard {
+func (c *chain) call(t testing.TB, message string, answer []byte, handlers ...caddyhttp.MiddlewareHandler) *discard {
 	t.Helper()
 	w := &discard{header: http.Header{}}
 	r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "https://mcp.example.com/mcp", strings.NewReader(message))
@@ -102,7 +102,7 @@ func (c *chain) call(t testing.TB, message, answer string, handlers ...caddyhttp
 	next := caddyhttp.Handler(caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 		w.Header()["Content-Type"] = []string{jsonType}
 		w.WriteHeader(http.StatusOK)
-		for piece := range slices.Chunk([]byte(answer), 32<<10) {
+		for piece := range slices.Chunk(answer, 32<<10) {
 			if _, err := w.Write(piece); err != nil {
 				return err
 			}
@@ -124,10 +124,10 @@ func (c *chain) call(t testing.TB, message, answer string, handlers ...caddyhttp
 
 func TestChain(t *testing.T) {
 	c := newChain(t)
-	if got := c.call(t, groups()[0].message(), callAnswer, c.jwt, c.authorize).bytes; got != len(callAnswer) {
+	if got := c.call(t, groups()[0].message(), []byte(callAnswer), c.jwt, c.authorize).bytes; got != len(callAnswer) {
 		t.Errorf("%d bytes of %d have passed", got, len(callAnswer))
 	}
-	list := string(toolList(10))
+	list := toolList(10)
 	if got := c.call(t, listMessage, list, c.jwt, c.authorize).bytes; got < len(list)/3 || got > len(list)*2/3 {
 		t.Errorf("%d bytes of %d have passed, of a list that is half hidden", got, len(list))
 	}
@@ -140,7 +140,7 @@ func TestChain(t *testing.T) {
 // costs is in `nothing`.
 func BenchmarkChain(b *testing.B) {
 	c := newChain(b)
-	run := func(name, message, answer string, handlers ...caddyhttp.MiddlewareHandler) {
+	run := func(name, message string, answer []byte, handlers ...caddyhttp.MiddlewareHandler) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -150,10 +150,11 @@ func BenchmarkChain(b *testing.B) {
 		})
 	}
 	call := groups()[0].message()
-	run("nothing", call, callAnswer)
-	run("jwt", call, callAnswer, c.jwt)
-	run("call", call, callAnswer, c.jwt, c.authorize)
+	answer := []byte(callAnswer)
+	run("nothing", call, answer)
+	run("jwt", call, answer, c.jwt)
+	run("call", call, answer, c.jwt, c.authorize)
 	for _, n := range toolCounts {
-		run(fmt.Sprintf("list_%d", n), listMessage, string(toolList(n)), c.jwt, c.authorize)
+		run(fmt.Sprintf("list_%d", n), listMessage, toolList(n), c.jwt, c.authorize)
 	}
 }
