@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	// pooledBodySize bounds the buffers that are kept for the next request,
-	// and what is reserved on the word of a Content-Length alone.
-	pooledBodySize = 64 << 10
+	// reservedBodySize bounds what is reserved on the word of a
+	// Content-Length alone.
+	reservedBodySize = 64 << 10
+	// pooledBodySize bounds the buffers that are kept for the next request.
+	pooledBodySize = 4 << 20
 	// smallBodySize is up to which size a body is handed on in a form that
 	// Go's transport sends together with the header. Such a body is not
 	// pooled: nobody says when it has been sent.
@@ -25,9 +27,15 @@ const (
 
 var errBodyTooLarge = errors.New("request body too large")
 
-// bodyPool keeps the buffers of request bodies. It holds no state of any
-// configuration.
-var bodyPool = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// bodyPool keeps the buffers of request bodies, largeBodyPool those of bodies
+// beyond reservedBodySize, so that small ones do not hold large buffers. They
+// hold no state of any configuration.
+var (
+	bodyPool      = sync.Pool{New: newBuffer}
+	largeBodyPool = sync.Pool{New: newBuffer}
+)
+
+func newBuffer() any { return new(bytes.Buffer) }
 
 // readInTime is readBody with a bound on how long that takes.
 func readInTime(w http.ResponseWriter, r *http.Request, limit int64, timeout time.Duration) ([]byte, error) {
@@ -50,7 +58,11 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	case r.ContentLength > 0 && r.ContentLength <= smallBodySize:
 		return readSmallBody(r)
 	}
-	buffer, _ := bodyPool.Get().(*bytes.Buffer)
+	pool := &bodyPool
+	if r.ContentLength > reservedBodySize {
+		pool = &largeBodyPool
+	}
+	buffer, _ := pool.Get().(*bytes.Buffer)
 	buffer.Reset()
 	n, err := fill(buffer, r, limit)
 	if err == nil && n > limit {
@@ -74,10 +86,10 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 func fill(buffer *bytes.Buffer, r *http.Request, limit int64) (n int64, err error) {
 	if r.ContentLength > 0 {
 		// one more than its length, so that the end is seen without growing
-		buffer.Grow(int(min(r.ContentLength, pooledBodySize)) + bytes.MinRead)
+		buffer.Grow(int(min(r.ContentLength, reservedBodySize)) + bytes.MinRead)
 	}
-	if r.ContentLength > pooledBodySize {
-		first := max(pooledBodySize, r.ContentLength/4)
+	if r.ContentLength > reservedBodySize {
+		first := max(reservedBodySize, r.ContentLength/4)
 		if n, err = buffer.ReadFrom(io.LimitReader(r.Body, first)); err != nil || n < first {
 			return n, err
 		}
@@ -106,8 +118,11 @@ func readSmallBody(r *http.Request) ([]byte, error) {
 }
 
 func recycle(buffer *bytes.Buffer) {
-	if buffer.Cap() <= 2*pooledBodySize {
+	switch size := buffer.Cap(); {
+	case size <= 2*reservedBodySize:
 		bodyPool.Put(buffer)
+	case size <= 2*pooledBodySize:
+		largeBodyPool.Put(buffer)
 	}
 }
 

@@ -35,7 +35,7 @@ func TestA95_JudgedBytesGoOn(t *testing.T) {
 		"\r\n {\"jsonrpc\" : \"2.0\",\t\"id\":1 ,\"method\":\"ping\"}",
 		" \n" + `{"jsonrpc":"2.0","id":"\u0061","method":"tools\u002fcall","params":{"name":"\u0074","arguments":{"b":1.50,"a":[1E2,"\/"]}}}` + " \n",
 		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","x":{"y":[1,2]},"_meta":{"z":"😀"}},"extra":null}`,
-		padded(300), padded(pooledBodySize), padded(3 * pooledBodySize),
+		padded(300), padded(reservedBodySize), padded(3 * reservedBodySize),
 	} {
 		for name, r := range map[string]*http.Request{
 			"length":  request(message),
@@ -444,8 +444,8 @@ func TestBodyTimeoutEndsWithTheBody(t *testing.T) {
 
 // A111: a Content-Length alone reserves no memory; nor does one of which little has come.
 func TestLengthIsNotBelieved(t *testing.T) {
-	const length = 64 * pooledBodySize
-	for come, most := range map[int]int{0: 2 * pooledBodySize, pooledBodySize: 4 * pooledBodySize, 2 * pooledBodySize: 8 * pooledBodySize} {
+	const length = 64 * reservedBodySize
+	for come, most := range map[int]int{0: 2 * reservedBodySize, reservedBodySize: 4 * reservedBodySize, 2 * reservedBodySize: 8 * reservedBodySize} {
 		r := request(strings.Repeat(" ", come))
 		r.ContentLength = length
 		buffer := new(bytes.Buffer)
@@ -454,6 +454,41 @@ func TestLengthIsNotBelieved(t *testing.T) {
 		}
 		if buffer.Cap() > most {
 			t.Errorf("%d bytes have come, and %d are reserved", come, buffer.Cap())
+		}
+	}
+}
+
+// A small body must not keep a large buffer, and the largest ones are not kept at all.
+func TestBuffersBySize(t *testing.T) {
+	taken := func(length int64) int {
+		r := request(padded(100))
+		r.ContentLength = -1
+		if length > 0 {
+			r = request(padded(int(length)))
+		}
+		if _, err := readBody(r, 16*pooledBodySize); err != nil {
+			t.Fatal(err)
+		}
+		replayed, ok := r.Body.(*replayedBody)
+		if !ok {
+			t.Fatalf("the body is a %T", r.Body)
+		}
+		size := replayed.buffer.Cap()
+		r.Body.Close()
+		return size
+	}
+	for range 20 {
+		if got := taken(8 * reservedBodySize); got < 8*reservedBodySize {
+			t.Fatalf("a large body is in a buffer of %d bytes", got)
+		}
+		if got := taken(-1); got > 2*reservedBodySize {
+			t.Fatalf("a small body keeps a buffer of %d bytes", got)
+		}
+		if got := taken(3 * pooledBodySize); got < 3*pooledBodySize {
+			t.Fatalf("a very large body is in a buffer of %d bytes", got)
+		}
+		if got := taken(8 * reservedBodySize); got > 2*pooledBodySize {
+			t.Fatalf("a buffer of %d bytes has been kept", got)
 		}
 	}
 }

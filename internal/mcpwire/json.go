@@ -40,6 +40,10 @@ type InexactNumber string
 // brackets outside strings only, so it runs before any parser and costs one
 // pass over the bytes and no memory.
 func CheckDepth(doc []byte) error {
+	// counting is many times faster than looking, and enough for long texts
+	if bytes.Count(doc, []byte{'{'})+bytes.Count(doc, []byte{'['}) <= MaxDepth {
+		return nil
+	}
 	depth := 0
 	for i := 0; i < len(doc); i++ {
 		switch doc[i] {
@@ -204,15 +208,18 @@ func Member(object jsontext.Value, member string) (value jsontext.Value, ok bool
 	if object.Kind() != '{' {
 		return nil, false
 	}
-	// it stops nothing: there is no other member of this name
 	_ = eachMember(object, func(name string, found jsontext.Value) error {
-		if name == member {
-			value, ok = found, true
+		if name != member {
+			return nil
 		}
-		return nil
+		value, ok = found, true
+		return errFound // there is no other member of this name
 	})
 	return value, ok
 }
+
+// errFound ends a search.
+var errFound = errors.New("found")
 
 // eachMember is Object for an object that has been read before, as a part of
 // a document: its form is known to be right, and is not checked again.
