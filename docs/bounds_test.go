@@ -62,6 +62,7 @@ var elsewhere = []string{
 	"internal/mcpwire.maxKeptEvent",     // a buffer that is kept
 	"jwtauth.maxNumericDate",            // the year 9999
 	"mcpproxy.idleConnsPerHost",         // in docs/mcp_proxy.md
+	"mcpproxy.maxOpenedSize",            // a cache of what can be worked out again
 	"mcpproxy.maxReplica",               // addresses come from the configuration
 }
 

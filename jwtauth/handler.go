@@ -216,7 +216,7 @@ func (h *Handler) provisionResource() error {
 
 // provisionVerifier turns the issuers into policies with their keys.
 func (h *Handler) provisionVerifier(ctx caddy.Context) error {
-	counters, err := newMetrics(ctx.GetMetricsRegistry())
+	counters, err := newMetrics(ctx.GetMetricsRegistry(), h.Issuers)
 	if err != nil {
 		return err
 	}

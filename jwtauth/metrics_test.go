@@ -51,7 +51,7 @@ func TestResults(t *testing.T) {
 		h.Issuers = append(h.Issuers, &Issuer{Issuer: "https://down.example.com", JWKS: inline(rsaOnce())})
 	})
 	registry := prometheus.NewPedanticRegistry()
-	counters, err := newMetrics(registry)
+	counters, err := newMetrics(registry, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +81,8 @@ func TestResults(t *testing.T) {
 		return "jwt_requests_total{issuer=" + issuer + ",result=" + result + "}"
 	}
 	wantSamples(t, registry, "jwt_", map[string]float64{
+		"jwt_cache_total{result=hit}":                           0,
+		"jwt_cache_total{result=miss}":                          0,
 		request(issuerURL, "ok"):                                2,
 		request("", "no_credential"):                            1,
 		request("", "several_credentials"):                      1,
@@ -105,7 +107,7 @@ func TestResults(t *testing.T) {
 func TestCacheMetrics(t *testing.T) {
 	g := newGate(t)
 	registry := prometheus.NewPedanticRegistry()
-	counters, err := newMetrics(registry)
+	counters, err := newMetrics(registry, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +145,7 @@ func TestLabelsAreClosed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := newGate(t, change)
 			registry := prometheus.NewPedanticRegistry()
-			counters, err := newMetrics(registry)
+			counters, err := newMetrics(registry, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -299,7 +301,7 @@ func TestMetricsThatCannotBeRegistered(t *testing.T) {
 	for _, name := range []string{"requests_total", "cache_total"} {
 		registry := prometheus.NewRegistry()
 		registry.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{Name: "caddy_mcp_jwt_" + name, Help: "x"}))
-		if counters, err := newMetrics(registry); err == nil || counters != nil {
+		if counters, err := newMetrics(registry, nil); err == nil || counters != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

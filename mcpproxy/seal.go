@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 
+	"github.com/maypok86/otter/v2"
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
@@ -19,6 +20,11 @@ const (
 	maxUpstreamID = 2 << 10
 	// maxReplica is how long the address of a replica may be.
 	maxReplica = 512
+	// maxOpenedSize is how many bytes of ids that have been opened, and of
+	// what was in them, a proxy remembers.
+	maxOpenedSize = 4 << 20
+	// openedOverhead is what remembering one takes beside its texts, in bytes.
+	openedOverhead = 256
 )
 
 // sealVersion begins what a sealed id decodes to. It changes with what stands
@@ -57,7 +63,13 @@ type sealer struct {
 	aead     cipher.AEAD
 	nonceKey []byte
 	proxy    string
+	// opened are ids that came before. What is in one never changes, and
+	// those that could not be opened leave no trace.
+	opened *otter.Cache[sealedID, upstreamSession]
 }
+
+// sealedID is an id and who sent it.
+type sealedID struct{ id, principal string }
 
 // newSealer makes the sealer of one proxy out of two keys.
 func newSealer(sealKey, nonceKey []byte, proxy string) (*sealer, error) {
@@ -65,7 +77,14 @@ func newSealer(sealKey, nonceKey []byte, proxy string) (*sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sealer{aead: aead, nonceKey: nonceKey, proxy: proxy}, nil
+	opened, err := otter.New(&otter.Options[sealedID, upstreamSession]{
+		MaximumWeight: maxOpenedSize,
+		Weigher: func(sealed sealedID, inside upstreamSession) uint32 {
+			size := openedOverhead + len(sealed.id) + len(sealed.principal) + len(inside.id) + len(inside.replica)
+			return uint32(min(size, maxOpenedSize)) //nolint:gosec // not more than maxOpenedSize
+		},
+	})
+	return &sealer{aead: aead, nonceKey: nonceKey, proxy: proxy, opened: opened}, err
 }
 
 // seal makes the id that a principal gets for a session.
@@ -90,6 +109,18 @@ func (s *sealer) seal(session upstreamSession, principal string) (string, error)
 // open returns the session that an id stands for, if it was sealed for this
 // principal.
 func (s *sealer) open(sealed, principal string) (upstreamSession, error) {
+	known := sealedID{sealed, principal}
+	if session, ok := s.opened.GetIfPresent(known); ok {
+		return session, nil
+	}
+	session, err := s.unseal(sealed, principal)
+	if err == nil {
+		s.opened.Set(known, session)
+	}
+	return session, err
+}
+
+func (s *sealer) unseal(sealed, principal string) (upstreamSession, error) {
 	raw, err := sealedEncoding.DecodeString(sealed)
 	// the decoder reads over line ends
 	if err != nil || !isVisible(sealed) || len(raw) < 1+chacha20poly1305.NonceSizeX || raw[0] != sealVersion {

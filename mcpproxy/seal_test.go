@@ -233,3 +233,32 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// TestOpenedIsBounded: ids that clients hold, however many, do not fill the memory; and whatever is remembered, an id is
+// still only good for whom it was sealed.
+func TestOpenedIsBounded(t *testing.T) {
+	s, err := newSealer(make([]byte, 32), make([]byte, 32), "proxy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("x", 1000)
+	for i := range 3 * maxOpenedSize / (openedOverhead + len(long)) {
+		inside := upstreamSession{id: fmt.Sprint(long, i)}
+		sealed, err := s.seal(inside, "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if opened, err := s.open(sealed, "alice"); err != nil || opened != inside {
+				t.Fatalf("%+v, %v", opened, err)
+			}
+			if _, err := s.open(sealed, "bob"); !errors.Is(err, errNotSealed) {
+				t.Fatalf("bob opens what is alice's: %v", err)
+			}
+		}
+	}
+	s.opened.CleanUp()
+	if weight := s.opened.WeightedSize(); weight > maxOpenedSize || weight < maxOpenedSize/2 {
+		t.Errorf("%d bytes are remembered, %d at most", weight, maxOpenedSize)
+	}
+}

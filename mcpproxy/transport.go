@@ -102,7 +102,7 @@ func (x *exchange) inspect(r *http.Request, response *http.Response) *http.Respo
 			return replaceAnswer(r, response, http.StatusBadGateway, contentType, body)
 		}
 		// a client would look for a token there that is of no use here
-		response.Header.Del("WWW-Authenticate")
+		delete(response.Header, "Www-Authenticate")
 	}
 	if !isEventStream(response.Header) {
 		return response
@@ -127,10 +127,13 @@ func (x *exchange) passesCredential() bool {
 	return x.handler.passesAuthorization || identity != nil && identity.ForwardCredential
 }
 
+const eventStream = "text/event-stream"
+
 // isEventStream reports whether a client could read events from an answer.
 func isEventStream(header http.Header) bool {
 	for _, value := range header.Values("Content-Type") {
-		if strings.HasPrefix(strings.ToLower(strings.TrimSpace(value)), "text/event-stream") {
+		value = strings.TrimSpace(value)
+		if len(value) >= len(eventStream) && strings.EqualFold(value[:len(eventStream)], eventStream) {
 			return true
 		}
 	}

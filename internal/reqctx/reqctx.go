@@ -36,7 +36,8 @@ type Identity struct {
 	// needs (RFC 6750 section 3.1); nil for an anonymous request.
 	StepUp func(w http.ResponseWriter, r *http.Request, scopes []string) error
 
-	derived atomic.Pointer[any]
+	derived   atomic.Pointer[any]
+	principal atomic.Pointer[string]
 }
 
 // Derived returns what is made of the claims once, for all requests with
@@ -72,13 +73,18 @@ func (i *Identity) Principal() string {
 	if i == nil || i.Anonymous {
 		return "anonymous"
 	}
-	principal := []byte("token")
-	for _, part := range []string{i.Issuer, i.Subject, i.ClientID()} {
-		principal = strconv.AppendInt(principal, int64(len(part)), 10)
-		principal = append(principal, ':')
-		principal = append(principal, part...)
+	if known := i.principal.Load(); known != nil {
+		return *known
 	}
-	return string(principal)
+	text := []byte("token")
+	for _, part := range []string{i.Issuer, i.Subject, i.ClientID()} {
+		text = strconv.AppendInt(text, int64(len(part)), 10)
+		text = append(text, ':')
+		text = append(text, part...)
+	}
+	principal := string(text)
+	i.principal.Store(&principal)
+	return principal
 }
 
 // State is the record of one request. The handlers run one after the other,
