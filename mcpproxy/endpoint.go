@@ -35,6 +35,9 @@ const (
 	keptEvent = 16 << 10
 )
 
+// endpointEvent is the type of the event.
+const endpointEvent = "endpoint"
+
 var (
 	errUnknownEndpoint = errors.New("unknown endpoint")
 	errForeignEndpoint = errors.New("the endpoint is not on the server that names it")
@@ -108,7 +111,7 @@ func (x *exchange) direct(r *http.Request) (*http.Request, error) {
 func (x *exchange) guardEndpoints(r *http.Request, response *http.Response) {
 	guarded := &guardedBody{ReadCloser: response.Body}
 	guarded.splitter = mcpwire.Splitter{Limit: maxStreamEvent, Emit: func(event *mcpwire.Event) error {
-		if event.Type() != "endpoint" {
+		if event.Type() != endpointEvent {
 			guarded.out = append(guarded.out, event.Raw...)
 			return nil
 		}
@@ -236,6 +239,10 @@ func (b *guardedBody) Read(p []byte) (int, error) {
 			return 0, b.err
 		}
 		n, err := b.ReadCloser.Read(p)
+		if b.splitter.Pass(p[:n], endpointEvent) {
+			b.err = err
+			return n, nil
+		}
 		if b.err = b.splitter.Write(p[:n]); b.err == nil {
 			b.err = err
 		}

@@ -95,7 +95,7 @@ func (s *Splitter) Write(piece []byte) error {
 				continue
 			}
 		}
-		end := bytes.IndexAny(piece, "\r\n")
+		end := lineEnd(piece)
 		if end < 0 {
 			return s.append(piece)
 		}
@@ -109,6 +109,26 @@ func (s *Splitter) Write(piece []byte) error {
 		}
 	}
 	return nil
+}
+
+// lineEnd is where the first CR or LF stands, -1 without any.
+func lineEnd(text []byte) int {
+	end := bytes.IndexByte(text, '\n')
+	if end < 0 {
+		return bytes.IndexByte(text, '\r')
+	}
+	if cr := bytes.IndexByte(text[:end], '\r'); cr >= 0 {
+		return cr
+	}
+	return end
+}
+
+// Pass reports whether a piece of the stream consists of whole events, none
+// of which holds the word, so that nothing of it has to be looked at. The
+// splitter takes it for written then.
+func (s *Splitter) Pass(piece []byte, word string) bool {
+	return s.emitted && len(s.pending) == 0 && !s.afterCR &&
+		bytes.HasSuffix(piece, []byte("\n\n")) && !bytes.Contains(piece, []byte(word))
 }
 
 // Close takes the end of the stream. What is left is no event: clients drop
@@ -184,7 +204,7 @@ func parseEvent(lines []byte) *Event {
 	event := new(Event)
 	for rest := lines; len(rest) > 0; {
 		line, end := rest, len(rest)
-		if at := bytes.IndexAny(rest, "\r\n"); at >= 0 {
+		if at := lineEnd(rest); at >= 0 {
 			line, end = rest[:at], at+1
 			if rest[at] == '\r' && end < len(rest) && rest[end] == '\n' {
 				end++

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -393,5 +394,53 @@ func TestEventType(t *testing.T) {
 		if err := s.Write([]byte(lines)); err != nil || len(got) != 1 || got[0] != want {
 			t.Errorf("%q: %q, %v, want %q", lines, got, err, want)
 		}
+	}
+}
+
+// TestSplitterPass: what a reader of endpoints makes of a stream is the same whether or not it passes pieces unread.
+func TestSplitterPass(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 8))
+	words := []string{
+		"\n", "\n", "\n\n", "\r", "\r\n", "\r\n\r\n", "event: endpoint\n", "event:message\n", "event: end", "point\n", "data: a\n\n",
+		"data: endpoint\n\n", "data: b\r\n\n", ": endpoint\n", ": ping\n\n", "\ufeff", "data", ":", " ", "id: 1\n",
+	}
+	read := func(pieces []string, passes bool) (out string, passed int) {
+		s := Splitter{Limit: 1 << 20, Emit: func(e *Event) error {
+			if e.Type() == "endpoint" {
+				out += "<" + string(e.Data) + ">"
+			} else {
+				out += string(e.Raw)
+			}
+			return nil
+		}}
+		for _, piece := range pieces {
+			if passes && s.Pass([]byte(piece), "endpoint") {
+				out += piece
+				passed++
+			} else if err := s.Write([]byte(piece)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return out, passed
+	}
+	sum := 0
+	for range 20_000 {
+		var pieces []string
+		for range 1 + random.IntN(8) {
+			piece := ""
+			for range 1 + random.IntN(5) {
+				piece += words[random.IntN(len(words))]
+			}
+			pieces = append(pieces, piece)
+		}
+		want, _ := read(pieces, false)
+		got, passed := read(pieces, true)
+		if got != want {
+			t.Fatalf("%q: %q, want %q", pieces, got, want)
+		}
+		sum += passed
+	}
+	if sum < 1000 {
+		t.Errorf("only %d pieces have passed unread", sum)
 	}
 }
