@@ -144,7 +144,7 @@ func (x *exchange) clientEndpoint(r *http.Request, data string) (string, error) 
 	if !isOwn || place.Scheme != "http" && place.Scheme != "https" || place.User != nil {
 		return "", errForeignEndpoint
 	}
-	e := endpoint{target: place.RequestURI()}
+	e := endpoint{replica: x.replica, target: place.RequestURI()}
 	if len(e.target) > maxEndpoint || !strings.HasPrefix(e.target, "/") {
 		return "", errForeignEndpoint
 	}

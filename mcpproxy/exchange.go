@@ -21,6 +21,9 @@ type exchange struct {
 	watched  bool      // the stream is among the open ones
 	endpoint *endpoint // where a sealed endpoint leads, nil for other requests
 	body     *slowbody.Body
+	// replica is where the fast path sends the request; reverse_proxy says
+	// it in the context.
+	replica string
 	// answered: the upstream has sent the head of an answer.
 	answered bool
 }
@@ -65,6 +68,9 @@ func (h *Handler) proxy(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	if x.lifetime == undecided && r.Body != nil && r.Body != http.NoBody {
 		x.body = slowbody.Limit(w, r, h.bodyTimeout)
 		defer x.body.End()
+	}
+	if h.fast.carries(x, r) {
+		return h.fast.serve(w, r, x, nil)
 	}
 	err := h.backend(w, r, next)
 	if rt := routeOf(r); rt != nil && rt.gaveUp(err) {

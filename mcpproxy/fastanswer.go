@@ -79,15 +79,34 @@ func (c *fastCall) passTrailer(response *http.Response, announced int) {
 	}
 }
 
-const copyBufferSize = 32 << 10
+const (
+	// copyBufferSize is how much of an answer is passed on at once.
+	copyBufferSize = 32 << 10
+	// streamBufferSize is the same for a stream, which keeps its buffer for
+	// hours and has little to tell.
+	streamBufferSize = 4 << 10
+)
 
-// copyBuffers hold no state of any configuration.
-var copyBuffers = sync.Pool{New: func() any { return new([copyBufferSize]byte) }}
+// The buffers hold no state of any configuration.
+var (
+	copyBuffers   = sync.Pool{New: func() any { return newBuffer(copyBufferSize) }}
+	streamBuffers = sync.Pool{New: func() any { return newBuffer(streamBufferSize) }}
+)
+
+func newBuffer(size int) *[]byte {
+	buffer := make([]byte, size)
+	return &buffer
+}
 
 // copy passes the body on. One that may take a while is sent as it comes.
 func (c *fastCall) copy(response *http.Response) error {
-	buffer, _ := copyBuffers.Get().(*[copyBufferSize]byte)
-	defer copyBuffers.Put(buffer)
+	pool := &copyBuffers
+	if c.lifetime == longLived {
+		pool = &streamBuffers
+	}
+	pooled, _ := pool.Get().(*[]byte)
+	defer pool.Put(pooled)
+	buffer := *pooled
 	var w io.Writer = c.w
 	if isEventStream(response.Header) || response.ContentLength < 0 || caddyhttp.IsIncremental(response.Header) {
 		flushing := &flushingWriter{w: c.w, control: http.NewResponseController(c.w)}
@@ -97,7 +116,7 @@ func (c *fastCall) copy(response *http.Response) error {
 		w = flushing
 	}
 	for {
-		n, err := response.Body.Read(buffer[:])
+		n, err := response.Body.Read(buffer)
 		if n > 0 {
 			if _, err := w.Write(buffer[:n]); err != nil {
 				return err

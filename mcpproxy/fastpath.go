@@ -18,8 +18,8 @@ import (
 	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
-// fastPath passes on judged calls as reverse_proxy does, in half the time. It
-// takes over where reverse_proxy has nothing to decide: one upstream that is
+// fastPath passes on judged calls, and streams, as reverse_proxy does, in half
+// the time. It takes over where reverse_proxy has nothing to decide: one upstream that is
 // always tried, once, and a request that is no more than header and body. All
 // else is left to reverse_proxy. Whatever takes this path arrives, and is
 // answered, as on the other one; the tests compare the two.
@@ -82,11 +82,19 @@ func balances(lb *reverseproxy.LoadBalancing) bool {
 	return !random || lb.Retries != 0 || lb.TryDuration != 0 || len(lb.RetryMatch) > 0
 }
 
-// takes reports whether a request can go this way.
+// takes reports whether a request can go this way that is a judged call.
 func (f *fastPath) takes(r *http.Request, state *reqctx.State) bool {
-	if f == nil || r.Method != http.MethodPost || state == nil || state.Message == nil || lifetimeOf(r, state) != ordinary {
-		return false
-	}
+	return f != nil && r.Method == http.MethodPost && state != nil && state.Message != nil &&
+		lifetimeOf(r, state) == ordinary && isPlain(r)
+}
+
+// carries reports whether a stream can go this way.
+func (f *fastPath) carries(x *exchange, r *http.Request) bool {
+	return f != nil && x.lifetime == longLived && x.endpoint == nil && isPlain(r)
+}
+
+// isPlain reports whether a request asks for no more than to be passed on.
+func isPlain(r *http.Request) bool {
 	for _, name := range hopByHop {
 		if values, there := r.Header[name]; there && (name != "Connection" || len(values) != 1 || !strings.EqualFold(values[0], "keep-alive")) {
 			return false
@@ -101,8 +109,8 @@ func (f *fastPath) takes(r *http.Request, state *reqctx.State) bool {
 }
 
 // serve passes a request on, and its answer back. The session is nil where
-// ids pass as they are.
-func (f *fastPath) serve(w http.ResponseWriter, r *http.Request, x exchange, session *opening) error {
+// ids pass as they are, or are sealed by the writer.
+func (f *fastPath) serve(w http.ResponseWriter, r *http.Request, x *exchange, session *opening) error {
 	c := &fastCall{exchange: x, fastPath: f, session: session, w: w}
 	response, err := c.roundTrip(r)
 	defer func() { c.ended = time.Now() }()
@@ -113,7 +121,7 @@ func (f *fastPath) serve(w http.ResponseWriter, r *http.Request, x exchange, ses
 		w.WriteHeader(statusClientGone)
 		return nil
 	default:
-		return x.handler.answerFault(w, r, &c.exchange, upstreamError(err))
+		return x.handler.answerFault(w, r, x, upstreamError(err))
 	}
 }
 

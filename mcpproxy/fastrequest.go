@@ -20,7 +20,7 @@ import (
 
 // fastCall is one call on the fast path.
 type fastCall struct {
-	exchange
+	*exchange
 	*fastPath
 	session *opening
 	w       http.ResponseWriter
@@ -47,8 +47,13 @@ func (c *fastCall) roundTrip(r *http.Request) (*http.Response, error) {
 		repl.Map(c.placeholder)
 	}
 	c.began = time.Now()
-	if c.session != nil && !c.session.route.bound {
-		c.session.route.replica = c.upstream.Dial
+	rt := routeOf(r)
+	if c.session != nil {
+		rt = &c.session.route
+	}
+	c.replica = c.upstream.Dial
+	if rt != nil && !rt.bound {
+		rt.replica = c.replica
 	}
 	out := c.request(r, repl)
 	c.sent = time.Now()
@@ -59,7 +64,7 @@ func (c *fastCall) roundTrip(r *http.Request) (*http.Response, error) {
 	c.final = true
 	c.interim.Unlock()
 	if err != nil {
-		return nil, err
+		return c.unanswered(out, err)
 	}
 	c.answered = true
 	c.response = response

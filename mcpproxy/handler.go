@@ -273,7 +273,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case done:
 		return err
 	case h.fast.takes(r, state):
-		return h.fast.serve(w, r, exchange{handler: h, state: state, client: r}, session)
+		return h.fast.serve(w, r, &exchange{handler: h, state: state, client: r}, session)
 	case session == nil:
 		return h.proxy(w, r, next, state)
 	}

@@ -71,23 +71,30 @@ func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	response, err := t.RoundTripper.RoundTrip(r)
 	if err != nil {
-		if endedByUs(r.Context()) {
-			// neither the upstream's fault nor the client's
-			logReason(r, reasonStreamEnded)
-			ended := replaceAnswer(r, nil, http.StatusServiceUnavailable, textType, []byte("the stream has ended; open it again"))
-			ended.Header.Set("Retry-After", "1")
-			return ended, nil
-		}
-		if x.body.Late() {
-			return nil, slowbody.Err
-		}
-		return nil, err
+		return x.unanswered(r, err)
 	}
 	x.answered = true
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		return response, nil
 	}
 	return x.inspect(r, response), nil
+}
+
+// unanswered says what becomes of a request that the upstream has not
+// answered.
+func (x *exchange) unanswered(r *http.Request, err error) (*http.Response, error) {
+	switch {
+	case endedByUs(r.Context()):
+		// neither the upstream's fault nor the client's
+		logReason(r, reasonStreamEnded)
+		ended := replaceAnswer(r, nil, http.StatusServiceUnavailable, textType, []byte("the stream has ended; open it again"))
+		ended.Header.Set("Retry-After", "1")
+		return ended, nil
+	case x.body.Late():
+		return nil, slowbody.Err
+	default:
+		return nil, err
+	}
 }
 
 // inspect looks at the head of an answer.
