@@ -8,7 +8,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -279,8 +278,8 @@ func (h *Handler) pass(
 	}
 	defer func() { watch.Add(writer.spent) }()
 	// an encoded or partial answer could not be read
-	for _, name := range []string{"Accept-Encoding", "Range", "If-Range"} {
-		r.Header.Del(name)
+	for _, name := range [...]string{"Accept-Encoding", "Range", "If-Range"} {
+		delete(r.Header, name)
 	}
 	if err := next.ServeHTTP(writer, r); err != nil {
 		return err
@@ -303,13 +302,10 @@ func (h *Handler) caller(r *http.Request, state *reqctx.State, in *incoming) *ca
 	if state.Identity != nil {
 		who.claims, who.identity = state.Identity.Claims, state.Identity
 	}
-	host, port, err := net.SplitHostPort(r.RemoteAddr)
-	if err == nil {
-		who.address = host
-		who.port, _ = strconv.ParseInt(port, 10, 32)
-	}
 	if client, ok := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string); ok {
 		who.address = client
+	} else if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		who.address = host
 	}
 	return who
 }

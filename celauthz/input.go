@@ -1,7 +1,9 @@
 package celauthz
 
 import (
+	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,8 +23,9 @@ type caller struct {
 	converted *celClaims
 	request   *http.Request
 	scheme    string
-	// address and port of the client, trusted proxies honoured.
+	// address of the client, trusted proxies honoured.
 	address string
+	// port of the connection; 0 if the request has it.
 	port    int64
 	version string
 	// target is the configured name of the server behind.
@@ -105,7 +108,7 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	case "source.address":
 		return a.address, true
 	case "source.port":
-		return a.port, true
+		return a.sourcePort(), true
 	default:
 		return nil, false
 	}
@@ -138,6 +141,14 @@ func (a *activation) resolveMCP(name string) (any, bool) {
 	default:
 		return nil, false
 	}
+}
+
+func (c *caller) sourcePort() int64 {
+	if c.port == 0 {
+		_, port, _ := net.SplitHostPort(c.request.RemoteAddr)
+		c.port, _ = strconv.ParseInt(port, 10, 32)
+	}
+	return c.port
 }
 
 // celClaims are the claims in the form of expressions.
