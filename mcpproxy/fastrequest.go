@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -36,21 +37,18 @@ type fastCall struct {
 
 	began, sent, answeredAt, ended time.Time
 	response                       *http.Response
+
+	// later is another call for the same request that has been made since.
+	later atomic.Pointer[fastCall]
 }
 
 // roundTrip sends the request and returns the head of the answer.
 func (c *fastCall) roundTrip(r *http.Request) (*http.Response, error) {
-	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if repl != nil {
-		// another proxy may have been asked on the way here
-		repl.DeleteByPrefix(proxyPlaceholders)
-		repl.Map(c.placeholder)
-	}
 	c.began = time.Now()
 	if c.session != nil && !c.session.route.bound {
 		c.session.route.replica = c.upstream.Dial
 	}
-	out := c.request(r, repl)
+	out := c.request(r)
 	c.sent = time.Now()
 	response, err := c.transport.RoundTrip(out)
 	c.answeredAt = time.Now()
@@ -62,12 +60,13 @@ func (c *fastCall) roundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	c.answered = true
-	c.response = response
-	return c.inspect(out, response), nil
+	c.response = c.inspect(out, response)
+	return c.response, nil
 }
 
 // request makes the request for the upstream.
-func (c *fastCall) request(r *http.Request, repl *caddy.Replacer) *http.Request {
+func (c *fastCall) request(r *http.Request) *http.Request {
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	c.trace.Got1xxResponse = c.passInterim
 	out := r.WithContext(httptrace.WithClientTrace(r.Context(), &c.trace))
 	c.url = *r.URL
@@ -75,20 +74,18 @@ func (c *fastCall) request(r *http.Request, repl *caddy.Replacer) *http.Request 
 	out.URL = &c.url
 	out.Close = false
 	out.Trailer = nil
-	if body, ok := r.Body.(*reqctx.Body); ok && body.Len() == r.ContentLength {
+	if body, ok := r.Body.(*reqctx.Body); ok {
 		// header and body leave in one write
 		out.Body = body.Whole()
-	}
-	if r.ContentLength == 0 {
-		out.Body = nil
 	}
 	c.setHeader(out, r)
 	if rewrite := c.handler.Rewrite; rewrite != nil && (c.path == "" || c.url.Path != c.path || c.url.RawPath != "") {
 		rewrite.Rewrite(out, repl)
 	}
 	c.url.Host = c.hostPort
-	if ops := (transport{c.transport}).RequestHeaderOps(); ops != nil {
-		ops.ApplyToRequest(out)
+	c.tell(r.Context(), repl)
+	if c.ops != nil {
+		c.ops.ApplyToRequest(out)
 	}
 	if c.handler.Headers != nil && c.handler.Headers.Request != nil {
 		c.handler.Headers.Request.ApplyToRequest(out)
@@ -127,7 +124,11 @@ func (c *fastCall) setHeader(out, r *http.Request) {
 		c.trust(r.Header)
 	}
 	c.values[3] = via(r.ProtoMajor, r.ProtoMinor)
-	header["Via"] = append(header["Via"], c.values[3])
+	if before := header["Via"]; len(before) > 0 {
+		header["Via"] = append(before, c.values[3])
+	} else {
+		header["Via"] = c.values[3:4:4]
+	}
 }
 
 // noUserAgent has net/http send none in its own name.
@@ -175,10 +176,10 @@ func (c *fastCall) passInterim(status int, interim textproto.MIMEHeader) error {
 	own := header.Clone()
 	passed := http.Header(interim).Clone()
 	dropHopByHop(passed)
-	if c.session != nil {
-		delete(passed, sessionHeader) // the final answer says it again
-	}
 	addHeader(header, passed)
+	if c.session != nil {
+		delete(header, sessionHeader) // the final answer says it again
+	}
 	c.w.WriteHeader(status)
 	clear(header)
 	maps.Copy(header, own)
