@@ -24,7 +24,7 @@ func (c *fastCall) answer(r *http.Request, response *http.Response) error {
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		return caddyhttp.Error(http.StatusBadGateway, errSwitchingProtocols)
 	}
-	passed := c.passedHeader(r, response)
+	passed, trimmed := c.passedHeader(r, response)
 	header := c.w.Header()
 	var sealed []string
 	if c.session != nil {
@@ -36,7 +36,11 @@ func (c *fastCall) answer(r *http.Request, response *http.Response) error {
 	}
 	delete(header, "Server")
 	header["Via"] = append(header["Via"], via(response.ProtoMajor, response.ProtoMinor))
-	addHeader(header, passed)
+	for name, values := range passed {
+		if trimmed || !slices.Contains(hopByHop[:], name) {
+			addValues(header, name, values)
+		}
+	}
 	if c.session != nil {
 		setSession(header, sealed)
 	}
@@ -56,26 +60,26 @@ func (c *fastCall) answer(r *http.Request, response *http.Response) error {
 	return nil
 }
 
-// passedHeader is what of the header of an answer is passed on. The answer
-// keeps its own, which is what placeholders stand for.
-func (c *fastCall) passedHeader(r *http.Request, response *http.Response) http.Header {
+// passedHeader is what of the header of an answer is passed on; without the
+// headers of one connection if that is said to be trimmed. The answer keeps
+// its own, which is what placeholders stand for.
+func (c *fastCall) passedHeader(r *http.Request, response *http.Response) (header http.Header, trimmed bool) {
 	if ops := c.handler.Headers; ops != nil && ops.Response != nil {
-		header := response.Header.Clone()
+		header = response.Header.Clone()
 		dropHopByHop(header)
 		if ops.Response.Require == nil || ops.Response.Require.Match(response.StatusCode, header) {
 			repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 			ops.Response.ApplyTo(header, repl)
 		}
-		return header
+		return header, true
 	}
-	for _, name := range hopByHop {
-		if _, there := response.Header[name]; there {
-			header := maps.Clone(response.Header)
-			dropHopByHop(header)
-			return header
-		}
+	if values := response.Header["Connection"]; len(values) > 1 || len(values) == 1 && !strings.EqualFold(values[0], "keep-alive") {
+		// it may name others
+		header = maps.Clone(response.Header)
+		dropHopByHop(header)
+		return header, true
 	}
-	return response.Header
+	return response.Header, false
 }
 
 // passTrailer passes on what came after the body.
@@ -174,14 +178,12 @@ func (f *flushingWriter) stop() {
 	f.sent = true
 }
 
-// addHeader adds one header to another one.
-func addHeader(to, from http.Header) {
-	for name, values := range from {
-		if there := to[name]; len(there) > 0 {
-			values = append(there[:len(there):len(there)], values...)
-		}
-		to[name] = values
+// addValues adds the values of a header.
+func addValues(to http.Header, name string, values []string) {
+	if there := to[name]; len(there) > 0 {
+		values = append(there[:len(there):len(there)], values...)
 	}
+	to[name] = values
 }
 
 // hopByHop headers are for one connection only (RFC 9110 section 7.6.1); the

@@ -41,13 +41,16 @@ const (
 		"Proxy-Connection: close\r\nTe: trailers\r\n"
 )
 
-// TestFastAnswer: a client gets the same answer either way.
+// TestFastAnswer: a client gets the same answer either way, in particular no id of a server (A140), and nothing else where
+// a server is slow or hangs up (A148).
 func TestFastAnswer(t *testing.T) {
 	const ok, empty = "200 OK", "Content-Length: 0\r\n"
 	for _, test := range []twoWays{
 		{what: "a server that says who it is", answer: answerWith(ok, empty+"Server: x\r\nVia: 1.0 x\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\n"), want: wantHeader("Server", "x")},
 		{what: "connection headers", answer: answerWith(ok, empty+hopByHopTwo), want: wantHeader("X-Hop")},
 		{what: "only keep-alive", answer: answerWith(ok, empty+"Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n"), want: wantHeader("Keep-Alive")},
+		{what: "connection headers that nothing names", answer: answerWith(ok, empty+"Keep-Alive: timeout=5\r\nAlt-Svc: h3\r\nX-Hop: 1\r\n"), want: wantHeader("X-Hop", "1")},
+		{what: "an id for one connection only", answer: answerWith(ok, empty+"Connection: Mcp-Session-Id\r\nMcp-Session-Id: raw\r\n"), want: wantHeader(sessionHeader)},
 		{what: "close", answer: answerWith(ok, plain+"Connection: close\r\n") + "until the end", cut: true},
 		{what: "HTTP/1.0", answer: "HTTP/1.0 200 OK\r\n" + plain + "X-Server: 1\r\n\r\nuntil the end", cut: true, want: wantHeader("Via", "1.0 Caddy")},
 		{what: "connection headers, and header_down", answer: answerWith(ok, empty+hopByHopTwo), options: "header_down Connection close\nheader_down X-Hop 2"},
@@ -118,7 +121,7 @@ func wantCut(t *testing.T, got passage) {
 	}
 }
 
-// TestFastDown: there is no server.
+// TestFastDown: A148. There is no server.
 func TestFastDown(t *testing.T) {
 	u := newRawUpstream(t, "", false)
 	h := fromCaddyfile(t, "mcp_proxy http://"+u.Addr().String())

@@ -176,7 +176,9 @@ func (c *fastCall) passInterim(status int, interim textproto.MIMEHeader) error {
 	own := header.Clone()
 	passed := http.Header(interim).Clone()
 	dropHopByHop(passed)
-	addHeader(header, passed)
+	for name, values := range passed {
+		addValues(header, name, values)
+	}
 	if c.session != nil {
 		delete(header, sessionHeader) // the final answer says it again
 	}

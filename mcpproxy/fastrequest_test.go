@@ -21,7 +21,8 @@ func trusted(_ http.ResponseWriter, r *http.Request) {
 const forwardedHeaders = "X-Forwarded-For: 192.0.2.1\nX-Forwarded-For: 192.0.2.2\nX-Forwarded-Proto: gopher\nX-Forwarded-Proto: https\n" +
 	"X-Forwarded-Host: one.example\nX-Forwarded-Host: two.example\n"
 
-// TestFastRequest: a server gets the same bytes either way.
+// TestFastRequest: a server gets the same bytes either way. What a client says of itself (X-Forwarded-*) gets through only
+// if the server trusts it (A71).
 func TestFastRequest(t *testing.T) {
 	for _, test := range []twoWays{
 		{what: "nothing special", want: wantLine("POST /mcp HTTP/1.1")},
