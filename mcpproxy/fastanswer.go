@@ -16,7 +16,10 @@ import (
 	"go.uber.org/zap"
 )
 
-var errSwitchingProtocols = errors.New("the upstream has switched protocols without being asked to")
+var (
+	errSwitchingProtocols = errors.New("the upstream has switched protocols without being asked to")
+	errWriting            = errors.New("writing")
+)
 
 // answer passes an answer on to the client.
 func (c *fastCall) answer(r *http.Request, response *http.Response) error {
@@ -35,7 +38,7 @@ func (c *fastCall) answer(r *http.Request, response *http.Response) error {
 		delete(response.Trailer, sessionHeader)
 	}
 	delete(header, "Server")
-	header["Via"] = append(header["Via"], via(response.ProtoMajor, response.ProtoMinor))
+	c.addVia(header, 4, response.ProtoMajor, response.ProtoMinor)
 	for name, values := range passed {
 		if trimmed || !slices.Contains(hopByHop[:], name) {
 			addValues(header, name, values)
@@ -51,7 +54,10 @@ func (c *fastCall) answer(r *http.Request, response *http.Response) error {
 	c.w.WriteHeader(response.StatusCode)
 	inParts := response.ContentLength < 0 || isEventStream(passed) || caddyhttp.IsIncremental(response.Header) || caddyhttp.IsIncremental(passed)
 	if err := c.copy(response.Body, inParts); err != nil {
-		c.handler.logger.Warn("aborting with incomplete response", zap.String("upstream", c.upstream.Dial), zap.Error(err))
+		// over HTTP/3, this is how clients cancel
+		if r.ProtoMajor < 3 || !errors.Is(err, errWriting) {
+			c.handler.logger.Warn("aborting with incomplete response", zap.String("upstream", c.upstream.Dial), zap.Error(err))
+		}
 		_ = http.NewResponseController(c.w).Flush()
 		// all that is left to say is that something is missing
 		panic(http.ErrAbortHandler)
@@ -125,7 +131,7 @@ func (c *fastCall) copy(body io.Reader, inParts bool) error {
 		if n > 0 {
 			switch written, err := w.Write(buffer[:n]); {
 			case err != nil:
-				return fmt.Errorf("writing: %w", err)
+				return fmt.Errorf("%w: %w", errWriting, err)
 			case written != n:
 				return io.ErrShortWrite
 			}

@@ -15,6 +15,9 @@ const proxyPlaceholders = "http.reverse_proxy."
 // callVar is the variable of a request that holds its first call.
 const callVar = "mcp_proxy.call"
 
+// String keeps a placeholder of that variable from saying what is in it.
+func (c *fastCall) String() string { return "a call to " + c.hostPort }
+
 // tell has the placeholders stand for this call. An error route may make
 // another one for the same request; what has been given to a replacer stays
 // there, and comes first.

@@ -33,7 +33,7 @@ type fastCall struct {
 	final   bool
 
 	url    url.URL
-	values [4]string // of the headers that are added
+	values [5]string // of the headers that are added
 
 	began, sent, answeredAt, ended time.Time
 	response                       *http.Response
@@ -123,12 +123,7 @@ func (c *fastCall) setHeader(out, r *http.Request) {
 	if trusted {
 		c.trust(r.Header)
 	}
-	c.values[3] = via(r.ProtoMajor, r.ProtoMinor)
-	if before := header["Via"]; len(before) > 0 {
-		header["Via"] = append(before, c.values[3])
-	} else {
-		header["Via"] = c.values[3:4:4]
-	}
+	c.addVia(header, 3, r.ProtoMajor, r.ProtoMinor)
 }
 
 // noUserAgent has net/http send none in its own name.
@@ -155,6 +150,16 @@ func (c *fastCall) trust(from http.Header) {
 	}
 	if prior := from["X-Forwarded-Host"]; len(prior) > 0 && prior[len(prior)-1] != "" {
 		c.values[2] = prior[len(prior)-1]
+	}
+}
+
+// addVia says that a message of this HTTP version has come through here.
+func (c *fastCall) addVia(header http.Header, at, major, minor int) {
+	c.values[at] = via(major, minor)
+	if before := header["Via"]; len(before) > 0 {
+		header["Via"] = append(before[:len(before):len(before)], c.values[at])
+	} else {
+		header["Via"] = c.values[at : at+1 : at+1]
 	}
 }
 
