@@ -2,7 +2,9 @@ package mcpproxy
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,7 +16,10 @@ import (
 	"go.uber.org/zap"
 )
 
-var errSwitchingProtocols = errors.New("the upstream has switched protocols without being asked to")
+var (
+	errSwitchingProtocols = errors.New("the upstream has switched protocols without being asked to")
+	errWriting            = errors.New("writing")
+)
 
 // answer passes an answer on to the client.
 func (c *fastCall) answer(r *http.Request, response *http.Response) error {
@@ -22,41 +27,65 @@ func (c *fastCall) answer(r *http.Request, response *http.Response) error {
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		return caddyhttp.Error(http.StatusBadGateway, errSwitchingProtocols)
 	}
-	dropHopByHop(response.Header)
-	if ops := c.handler.Headers; ops != nil && ops.Response != nil {
-		if ops.Response.Require == nil || ops.Response.Require.Match(response.StatusCode, response.Header) {
-			repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-			ops.Response.ApplyTo(response.Header, repl)
-		}
-	}
+	passed, trimmed := c.passedHeader(r, response)
 	header := c.w.Header()
 	var sealed []string
 	if c.session != nil {
 		var err error
-		if sealed, err = c.session.sealAll(r.Context(), slices.Concat(header[sessionHeader], response.Header[sessionHeader])); err != nil {
+		if sealed, err = c.session.sealAll(r.Context(), slices.Concat(header[sessionHeader], passed[sessionHeader])); err != nil {
 			return c.session.refuseUnsealed(c.w, r, err)
 		}
 		delete(response.Trailer, sessionHeader)
 	}
 	delete(header, "Server")
-	header["Via"] = append(header["Via"], via(response.ProtoMajor, response.ProtoMinor))
-	addHeader(header, response.Header)
+	c.addVia(header, 4, response.ProtoMajor, response.ProtoMinor)
+	for name, values := range passed {
+		if trimmed || !slices.Contains(hopByHop[:], name) {
+			addValues(header, name, values)
+		}
+	}
 	if c.session != nil {
 		setSession(header, sealed)
 	}
 	announced := len(response.Trailer)
-	for name := range response.Trailer {
-		header.Add("Trailer", name)
+	if announced > 0 {
+		header.Add("Trailer", strings.Join(slices.Collect(maps.Keys(response.Trailer)), ", "))
 	}
 	c.w.WriteHeader(response.StatusCode)
-	if err := c.copy(response); err != nil {
-		c.handler.logger.Warn("aborting with incomplete response", zap.Error(err))
+	inParts := response.ContentLength < 0 || isEventStream(passed) || caddyhttp.IsIncremental(response.Header) || caddyhttp.IsIncremental(passed)
+	if err := c.copy(response.Body, inParts); err != nil {
+		// over HTTP/3, this is how clients cancel
+		if r.ProtoMajor < 3 || !errors.Is(err, errWriting) {
+			c.handler.logger.Warn("aborting with incomplete response", zap.String("upstream", c.upstream.Dial), zap.Error(err))
+		}
 		_ = http.NewResponseController(c.w).Flush()
 		// all that is left to say is that something is missing
 		panic(http.ErrAbortHandler)
 	}
 	c.passTrailer(response, announced)
 	return nil
+}
+
+// passedHeader is what of the header of an answer is passed on; without the
+// headers of one connection if that is said to be trimmed. The answer keeps
+// its own, which is what placeholders stand for.
+func (c *fastCall) passedHeader(r *http.Request, response *http.Response) (header http.Header, trimmed bool) {
+	if ops := c.handler.Headers; ops != nil && ops.Response != nil {
+		header = response.Header.Clone()
+		dropHopByHop(header)
+		if ops.Response.Require == nil || ops.Response.Require.Match(response.StatusCode, header) {
+			repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+			ops.Response.ApplyTo(header, repl)
+		}
+		return header, true
+	}
+	if values := response.Header["Connection"]; len(values) > 1 || len(values) == 1 && !strings.EqualFold(values[0], "keep-alive") {
+		// it may name others
+		header = maps.Clone(response.Header)
+		dropHopByHop(header)
+		return header, true
+	}
+	return response.Header, false
 }
 
 // passTrailer passes on what came after the body.
@@ -98,8 +127,9 @@ func newBuffer(size int) *[]byte {
 	return &buffer
 }
 
-// copy passes the body on. One that may take a while is sent as it comes.
-func (c *fastCall) copy(response *http.Response) error {
+// copy passes the body on. One that may take a while is sent as it comes, in
+// parts.
+func (c *fastCall) copy(body io.Reader, inParts bool) error {
 	pool := &copyBuffers
 	if c.lifetime == longLived {
 		pool = &streamBuffers
@@ -108,7 +138,7 @@ func (c *fastCall) copy(response *http.Response) error {
 	defer pool.Put(pooled)
 	buffer := *pooled
 	var w io.Writer = c.w
-	if isEventStream(response.Header) || response.ContentLength < 0 || caddyhttp.IsIncremental(response.Header) {
+	if inParts {
 		flushing := &flushingWriter{w: c.w, control: http.NewResponseController(c.w)}
 		// the header must not wait for a body that does not come yet
 		flushing.head = time.AfterFunc(0, flushing.flushHead)
@@ -116,17 +146,20 @@ func (c *fastCall) copy(response *http.Response) error {
 		w = flushing
 	}
 	for {
-		n, err := response.Body.Read(buffer)
+		n, err := body.Read(buffer)
 		if n > 0 {
-			if _, err := w.Write(buffer[:n]); err != nil {
-				return err
+			switch written, err := w.Write(buffer[:n]); {
+			case err != nil:
+				return fmt.Errorf("%w: %w", errWriting, err)
+			case written != n:
+				return io.ErrShortWrite
 			}
 		}
 		switch {
-		case errors.Is(err, io.EOF):
+		case err == io.EOF: // one that is wrapped is no end
 			return nil
 		case err != nil:
-			return err
+			return fmt.Errorf("reading: %w", err)
 		}
 	}
 }
@@ -147,9 +180,9 @@ func (f *flushingWriter) Write(p []byte) (int, error) {
 	defer f.mu.Unlock()
 	f.sent = true
 	n, err := f.w.Write(p)
-	if err == nil {
-		err = f.control.Flush()
-	}
+	// a client that cannot be reached shows itself at the next part, and a
+	// writer that cannot flush has sent it
+	_ = f.control.Flush()
 	return n, err
 }
 
@@ -170,14 +203,12 @@ func (f *flushingWriter) stop() {
 	f.sent = true
 }
 
-// addHeader adds one header to another one.
-func addHeader(to, from http.Header) {
-	for name, values := range from {
-		if there := to[name]; len(there) > 0 {
-			values = append(there[:len(there):len(there)], values...)
-		}
-		to[name] = values
+// addValues adds the values of a header.
+func addValues(to http.Header, name string, values []string) {
+	if there := to[name]; len(there) > 0 {
+		values = append(there[:len(there):len(there)], values...)
 	}
+	to[name] = values
 }
 
 // hopByHop headers are for one connection only (RFC 9110 section 7.6.1); the

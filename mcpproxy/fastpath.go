@@ -11,7 +11,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
@@ -19,10 +21,10 @@ import (
 )
 
 // fastPath passes on judged calls, and streams, as reverse_proxy does, in half
-// the time. It takes over where reverse_proxy has nothing to decide: one upstream that is
-// always tried, once, and a request that is no more than header and body. All
-// else is left to reverse_proxy. Whatever takes this path arrives, and is
-// answered, as on the other one; the tests compare the two.
+// the time. It takes over where reverse_proxy has nothing to decide: one
+// upstream that is always tried, once, and a request that is no more than
+// header and body. All else is left to reverse_proxy. Whatever takes this path
+// arrives, and is answered, as on the other one; the tests compare the two.
 //
 // What it saves is a logger for each request that is made whether or not
 // anything is logged, placeholders that are set whether or not anybody reads
@@ -35,6 +37,8 @@ type fastPath struct {
 	hostPort, port string
 	// path is where all requests go, "" if that is for Rewrite to say.
 	path string
+	// ops are what the transport wants done to each header.
+	ops *headers.HeaderOps
 }
 
 // newFastPath returns nil where the configuration wants more than the fast
@@ -55,17 +59,26 @@ func newFastPath(h *Handler) *fastPath {
 		h.DynamicUpstreams != nil, h.CB != nil, h.HealthChecks != nil, upstream.MaxRequests != 0, balances(h.LoadBalancing),
 		h.RequestBuffers != 0, h.ResponseBuffers != 0, h.FlushInterval != 0,
 		len(h.TrustedProxies) > 0, len(h.HandleResponse) > 0, h.ProxyStatusName != "",
+		// another method may take the body away
+		h.Rewrite != nil && h.Rewrite.Method != "",
 		// reverse_proxy tells more of each request than would be worth repeating
 		h.VerboseLogs, h.logger.Core().Enabled(zap.DebugLevel):
 		return nil
 	}
-	f := &fastPath{
+	return &fastPath{
 		transport: overHTTP, upstream: upstream, address: address, hostPort: address.JoinHostPort(0), port: strconv.Itoa(int(address.StartPort)),
+		path: pathOf(h.Rewrite), ops: overHTTP.RequestHeaderOps(),
 	}
-	if rewrite := h.Rewrite; rewrite != nil && !strings.ContainsAny(rewrite.URI, "{?#%") {
-		f.path = rewrite.URI
+}
+
+// pathOf is the path that a rewrite sets, if it is the same for all requests
+// and nothing else is rewritten.
+func pathOf(rw *rewrite.Rewrite) string {
+	if rw == nil || strings.ContainsAny(rw.URI, `{}\?#%`) || rw.StripPathPrefix != "" || rw.StripPathSuffix != "" ||
+		len(rw.URISubstring) > 0 || len(rw.PathRegexp) > 0 || rw.Query != nil {
+		return ""
 	}
-	return f
+	return rw.URI
 }
 
 // balances reports whether the configuration tries more than once, or has the
@@ -78,7 +91,11 @@ func balances(lb *reverseproxy.LoadBalancing) bool {
 	if !ok {
 		return true
 	}
-	_, random := chooser.configured.(reverseproxy.RandomSelection)
+	random := false
+	switch chooser.configured.(type) {
+	case reverseproxy.RandomSelection, *reverseproxy.RandomSelection: // by default, and as a module
+		random = true
+	}
 	return !random || lb.Retries != 0 || lb.TryDuration != 0 || len(lb.RetryMatch) > 0
 }
 
@@ -103,26 +120,34 @@ func isPlain(r *http.Request) bool {
 	if _, there := r.Header["Incremental"]; there {
 		return false
 	}
-	_, _, err := net.SplitHostPort(r.RemoteAddr)
+	if body, ok := r.Body.(*reqctx.Body); ok && body.Len() != r.ContentLength {
+		return false
+	}
+	client, _, err := net.SplitHostPort(r.RemoteAddr)
 	earlyData := r.TLS != nil && !r.TLS.HandshakeComplete
-	return err == nil && !earlyData && len(r.Trailer) == 0 && !strings.Contains(r.URL.RawQuery, mcpwire.EndpointQuery)
+	return err == nil && client != "" && !earlyData && len(r.Trailer) == 0 && !strings.Contains(r.URL.RawQuery, mcpwire.EndpointQuery)
 }
 
 // serve passes a request on, and its answer back. The session is nil where
 // ids pass as they are, or are sealed by the writer.
 func (f *fastPath) serve(w http.ResponseWriter, r *http.Request, x *exchange, session *opening) error {
 	c := &fastCall{exchange: x, fastPath: f, session: session, w: w}
-	response, err := c.roundTrip(r)
+	response, err := c.roundTrip(r) //nolint:bodyclose // answer closes it
 	defer func() { c.ended = time.Now() }()
-	switch {
-	case err == nil:
+	if err == nil {
 		return c.answer(r, response)
-	case errors.Is(err, context.Canceled):
-		w.WriteHeader(statusClientGone)
-		return nil
-	default:
+	}
+	fault := func(w http.ResponseWriter, r *http.Request) error {
+		if errors.Is(err, context.Canceled) {
+			w.WriteHeader(statusClientGone)
+			return nil
+		}
 		return x.handler.answerFault(w, r, x, upstreamError(err))
 	}
+	if session == nil {
+		return fault(w, r)
+	}
+	return session.run(w, r, fault)
 }
 
 // statusClientGone is what the access log has of a request whose client has

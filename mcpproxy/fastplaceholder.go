@@ -1,12 +1,39 @@
 package mcpproxy
 
 import (
+	"context"
 	"strings"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // proxyPlaceholders is how the placeholders of reverse_proxy begin.
 const proxyPlaceholders = "http.reverse_proxy."
+
+// callVar is the variable of a request that holds its first call.
+const callVar = "mcp_proxy.call"
+
+// String keeps a placeholder of that variable from saying what is in it.
+func (c *fastCall) String() string { return "a call to " + c.hostPort }
+
+// tell has the placeholders stand for this call. An error route may make
+// another one for the same request; what has been given to a replacer stays
+// there, and comes first.
+func (c *fastCall) tell(ctx context.Context, repl *caddy.Replacer) {
+	if repl == nil {
+		return
+	}
+	// reverse_proxy may have been asked on the way here
+	repl.DeleteByPrefix(proxyPlaceholders)
+	if first, ok := caddyhttp.GetVar(ctx, callVar).(*fastCall); ok {
+		first.later.Store(c)
+		return
+	}
+	caddyhttp.SetVar(ctx, callVar, c)
+	repl.Map(c.placeholder)
+}
 
 // placeholder is what a placeholder of reverse_proxy stands for. They are
 // looked up when somebody asks, which is rare.
@@ -15,9 +42,12 @@ func (c *fastCall) placeholder(key string) (value any, known bool) {
 	if !ours {
 		return nil, false
 	}
+	if later := c.later.Load(); later != nil {
+		c = later
+	}
 	switch key {
 	case "upstream.address":
-		return c.address.String(), true
+		return caddy.JoinNetworkAddress(c.address.Network, c.address.Host, c.port), true
 	case "upstream.hostport":
 		return c.hostPort, true
 	case "upstream.host":
@@ -25,11 +55,11 @@ func (c *fastCall) placeholder(key string) (value any, known bool) {
 	case "upstream.port":
 		return c.port, true
 	case "upstream.requests":
-		return c.upstream.Host.NumRequests(), true
+		return c.upstream.NumRequests(), true
 	case "upstream.max_requests":
 		return c.upstream.MaxRequests, true
 	case "upstream.fails":
-		return c.upstream.Host.Fails(), true
+		return c.upstream.Fails(), true
 	case "retries":
 		return 0, !c.ended.IsZero()
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -32,20 +33,17 @@ type fastCall struct {
 	final   bool
 
 	url    url.URL
-	values [4]string // of the headers that are added
+	values [5]string // of the headers that are added
 
 	began, sent, answeredAt, ended time.Time
 	response                       *http.Response
+
+	// later is another call for the same request that has been made since.
+	later atomic.Pointer[fastCall]
 }
 
 // roundTrip sends the request and returns the head of the answer.
 func (c *fastCall) roundTrip(r *http.Request) (*http.Response, error) {
-	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	if repl != nil {
-		// another proxy may have been asked on the way here
-		repl.DeleteByPrefix(proxyPlaceholders)
-		repl.Map(c.placeholder)
-	}
 	c.began = time.Now()
 	rt := routeOf(r)
 	if c.session != nil {
@@ -55,7 +53,7 @@ func (c *fastCall) roundTrip(r *http.Request) (*http.Response, error) {
 	if rt != nil && !rt.bound {
 		rt.replica = c.replica
 	}
-	out := c.request(r, repl)
+	out := c.request(r)
 	c.sent = time.Now()
 	response, err := c.transport.RoundTrip(out)
 	c.answeredAt = time.Now()
@@ -67,12 +65,13 @@ func (c *fastCall) roundTrip(r *http.Request) (*http.Response, error) {
 		return c.unanswered(out, err)
 	}
 	c.answered = true
-	c.response = response
-	return c.inspect(out, response), nil
+	c.response = c.inspect(out, response)
+	return c.response, nil
 }
 
 // request makes the request for the upstream.
-func (c *fastCall) request(r *http.Request, repl *caddy.Replacer) *http.Request {
+func (c *fastCall) request(r *http.Request) *http.Request {
+	repl, _ := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	c.trace.Got1xxResponse = c.passInterim
 	out := r.WithContext(httptrace.WithClientTrace(r.Context(), &c.trace))
 	c.url = *r.URL
@@ -80,7 +79,7 @@ func (c *fastCall) request(r *http.Request, repl *caddy.Replacer) *http.Request 
 	out.URL = &c.url
 	out.Close = false
 	out.Trailer = nil
-	if body, ok := r.Body.(*reqctx.Body); ok && body.Len() == r.ContentLength {
+	if body, ok := r.Body.(*reqctx.Body); ok {
 		// header and body leave in one write
 		out.Body = body.Whole()
 	}
@@ -92,8 +91,9 @@ func (c *fastCall) request(r *http.Request, repl *caddy.Replacer) *http.Request 
 		rewrite.Rewrite(out, repl)
 	}
 	c.url.Host = c.hostPort
-	if ops := (transport{c.transport}).RequestHeaderOps(); ops != nil {
-		ops.ApplyToRequest(out)
+	c.tell(r.Context(), repl)
+	if c.ops != nil {
+		c.ops.ApplyToRequest(out)
 	}
 	if c.handler.Headers != nil && c.handler.Headers.Request != nil {
 		c.handler.Headers.Request.ApplyToRequest(out)
@@ -131,8 +131,7 @@ func (c *fastCall) setHeader(out, r *http.Request) {
 	if trusted {
 		c.trust(r.Header)
 	}
-	c.values[3] = via(r.ProtoMajor, r.ProtoMinor)
-	header["Via"] = append(header["Via"], c.values[3])
+	c.addVia(header, 3, r.ProtoMajor, r.ProtoMinor)
 }
 
 // noUserAgent has net/http send none in its own name.
@@ -162,6 +161,16 @@ func (c *fastCall) trust(from http.Header) {
 	}
 }
 
+// addVia says that a message of this HTTP version has come through here.
+func (c *fastCall) addVia(header http.Header, at, major, minor int) {
+	c.values[at] = via(major, minor)
+	if before := header["Via"]; len(before) > 0 {
+		header["Via"] = append(before[:len(before):len(before)], c.values[at])
+	} else {
+		header["Via"] = c.values[at : at+1 : at+1]
+	}
+}
+
 func via(major, minor int) string {
 	if major == 1 && minor == 1 {
 		return "1.1 Caddy"
@@ -180,10 +189,12 @@ func (c *fastCall) passInterim(status int, interim textproto.MIMEHeader) error {
 	own := header.Clone()
 	passed := http.Header(interim).Clone()
 	dropHopByHop(passed)
-	if c.session != nil {
-		delete(passed, sessionHeader) // the final answer says it again
+	for name, values := range passed {
+		addValues(header, name, values)
 	}
-	addHeader(header, passed)
+	if c.session != nil {
+		delete(header, sessionHeader) // the final answer says it again
+	}
 	c.w.WriteHeader(status)
 	clear(header)
 	maps.Copy(header, own)

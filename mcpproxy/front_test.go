@@ -1,7 +1,6 @@
 package mcpproxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -29,6 +28,8 @@ type front struct {
 	identity *reqctx.Identity
 	// returned counts the requests that are over.
 	returned chan error
+	// before and after have a look at each request, if they are not nil.
+	before, after func(w http.ResponseWriter, r *http.Request)
 }
 
 func newFront(t *testing.T, h *Handler) *front {
@@ -52,9 +53,15 @@ func newFront(t *testing.T, h *Handler) *front {
 			if state.Message, err = mcpwire.Read(body); err != nil {
 				t.Error(err)
 			}
-			r.Body = io.NopCloser(bytes.NewReader(body))
+			r.Body, r.ContentLength = reqctx.NewBody(body), int64(len(body))
+		}
+		if f.before != nil {
+			f.before(w, r)
 		}
 		err := h.ServeHTTP(w, r, nil)
+		if f.after != nil {
+			f.after(w, r)
+		}
 		var failure caddyhttp.HandlerError
 		if errors.As(err, &failure) {
 			w.WriteHeader(failure.StatusCode)
