@@ -2,6 +2,7 @@ package mcpproxy
 
 import (
 	"crypto/tls"
+	"io"
 	"net/http"
 	"testing"
 
@@ -61,6 +62,11 @@ func TestFastRequest(t *testing.T) {
 			for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"} {
 				r.Header[name] = nil
 			}
+		}},
+		{what: "a body that something is around", before: func(_ http.ResponseWriter, r *http.Request) { r.Body = io.NopCloser(onlyReader{r.Body}) }},
+		{what: "no body", before: func(_ http.ResponseWriter, r *http.Request) {
+			r.Body, r.ContentLength = http.NoBody, 0
+			r.Header.Del("Content-Length")
 		}},
 		{what: "Host", before: func(_ http.ResponseWriter, r *http.Request) { r.Host = "" }},
 

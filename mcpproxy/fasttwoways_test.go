@@ -27,6 +27,8 @@ type twoWays struct {
 	path, options string
 	// target and header are the client's; SEALED in it is the session "raw".
 	target, header string
+	// stream: it is a GET.
+	stream bool
 	// before is what happens in front of the proxy.
 	before func(w http.ResponseWriter, r *http.Request)
 	// answer is the server's, plainAnswer by default; cut: it hangs up behind it.
@@ -112,7 +114,11 @@ func (test twoWays) pass(t *testing.T, h *Handler, u *rawUpstream) (p passage) {
 		if test.before != nil {
 			test.before(w, r)
 		}
-		if state := reqctx.From(r.Context()); h.fast != nil && !h.fast.takes(r, state) {
+		taken := h.fast.takes(r, reqctx.From(r.Context()))
+		if test.stream {
+			taken = h.fast.carries(&exchange{lifetime: longLived}, r)
+		}
+		if h.fast != nil && !taken {
 			t.Errorf("%s: it does not take the fast path", test.what)
 		}
 	}
@@ -131,9 +137,12 @@ func (test twoWays) pass(t *testing.T, h *Handler, u *rawUpstream) (p passage) {
 		target = "/mcp"
 	}
 	header := strings.ReplaceAll(strings.ReplaceAll(test.header, "SEALED", sealedFor(t, h, u)), "\n", "\r\n")
-	_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: mcp.example.com\r\nX-Judged: 1\r\n%sContent-Length: %d\r\n\r\n%s",
+	request := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: mcp.example.com\r\nX-Judged: 1\r\n%sContent-Length: %d\r\n\r\n%s",
 		target, header, len(toolCall), toolCall)
-	if err != nil {
+	if test.stream {
+		request = fmt.Sprintf("GET %s HTTP/1.1\r\nHost: mcp.example.com\r\n%s\r\n", target, header)
+	}
+	if _, err = io.WriteString(conn, request); err != nil {
 		t.Fatal(err)
 	}
 	p.read(t, test.what, h, conn)
