@@ -1,6 +1,7 @@
 package mcpproxy
 
 import (
+	"encoding/json"
 	"errors"
 	"net/url"
 	"strings"
@@ -55,7 +56,33 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if len(h.Upstreams) == 0 && h.DynamicUpstreamsRaw == nil {
 		return cfutil.ErrAt(segment[0], errNoUpstream)
 	}
+	if err := h.keepCompression(tokens); err != nil {
+		return err
+	}
 	return h.setPath(segment[0], paths)
+}
+
+// keepCompression notes that the transport is to compress, which is the
+// default of reverse_proxy and leaves no trace in its JSON, but is not ours.
+func (h *Handler) keepCompression(tokens []caddyfile.Token) error {
+	asked := false
+	for i := 2; i < len(tokens); i++ {
+		startsLine := tokens[i-2].Line < tokens[i-1].Line
+		asked = asked || startsLine && tokens[i-1].Text == "compression" && tokens[i].Text == "on"
+	}
+	if !asked {
+		return nil
+	}
+	transport := map[string]json.RawMessage{"protocol": json.RawMessage(`"http"`)}
+	if h.TransportRaw != nil {
+		if err := json.Unmarshal(h.TransportRaw, &transport); err != nil {
+			return err
+		}
+	}
+	transport["compression"] = json.RawMessage("true")
+	var err error
+	h.TransportRaw, err = json.Marshal(transport)
+	return err
 }
 
 // FinalizeUnmarshalCaddyfile finishes what needs the helper: the routes of

@@ -1,6 +1,7 @@
 package mcpproxy
 
 import (
+	"encoding/json"
 	"errors"
 	"testing"
 
@@ -50,4 +51,41 @@ func TestSplitPath(t *testing.T) {
 			t.Errorf("%s: %q, %q, want %q, %q", test.upstream, got.Text, path, test.stripped, test.path)
 		}
 	}
+}
+
+// TestCompressionOn: Caddy's own parser takes it for its default, and leaves it out.
+func TestCompressionOn(t *testing.T) {
+	for options, want := range map[string]string{
+		"":                                     "",
+		"transport http":                       "",
+		"transport http {\ncompression off\n}": `{"compression":false,"protocol":"http"}`,
+		"transport http {\ncompression on\n}":  `{"compression":true,"protocol":"http"}`,
+		"transport http\nheader_up compression on":             "",
+		"transport http {\ndial_timeout 1s\ncompression on\n}": `{"compression":true,"dial_timeout":1000000000,"protocol":"http"}`,
+	} {
+		var h Handler
+		if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser("mcp_proxy http://backend {\n" + options + "\n}")); err != nil {
+			t.Errorf("%s: %v", options, err)
+		}
+		if got := sorted(t, h.TransportRaw); got != want {
+			t.Errorf("%s: %s, want %s", options, got, want)
+		}
+	}
+}
+
+// sorted is JSON with its members in order, "" if there is none.
+func sorted(t *testing.T, text json.RawMessage) string {
+	t.Helper()
+	if text == nil {
+		return ""
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		t.Fatal(err)
+	}
+	out, err := json.Marshal(members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
 }
