@@ -299,6 +299,7 @@ func (h *Handler) caller(r *http.Request, state *reqctx.State, in *incoming) *ca
 
 		scopePolicy: h.scopes,
 	}
+	who.found = who.room[:0]
 	if state.Identity != nil {
 		who.claims, who.identity = state.Identity.Claims, state.Identity
 	}

@@ -23,26 +23,47 @@ type pins struct {
 
 // affix is a text that a name begins with, ends with or contains.
 type affix struct {
-	is   func(name, text string) bool
-	text string
+	place place
+	text  string
 }
 
+// place is where in a name an affix stands.
+type place uint8
+
+const (
+	atStart place = iota
+	atEnd
+	anywhere
+)
+
 // affixTests are the functions of CEL that look for an affix, by their
-// overload. They do the same there.
-var affixTests = map[string]func(name, text string) bool{
-	overloads.StartsWithString: strings.HasPrefix,
-	overloads.EndsWithString:   strings.HasSuffix,
-	overloads.ContainsString:   strings.Contains,
+// overload.
+var affixTests = map[string]place{
+	overloads.StartsWithString: atStart,
+	overloads.EndsWithString:   atEnd,
+	overloads.ContainsString:   anywhere,
+}
+
+// isIn reports whether a name has the affix. The functions of CEL do the same.
+func (a affix) isIn(name string) bool {
+	switch a.place {
+	case atStart:
+		return strings.HasPrefix(name, a.text)
+	case atEnd:
+		return strings.HasSuffix(name, a.text)
+	default:
+		return strings.Contains(name, a.text)
+	}
 }
 
 // include reports whether a name is one of them.
 func (p *pins) include(name string) bool {
-	for i := range p.affixes {
-		if p.affixes[i].is(name, p.affixes[i].text) {
-			return true
-		}
-	}
-	return slices.Contains(p.names, name)
+	return slices.ContainsFunc(p.affixes, func(a affix) bool { return a.isIn(name) }) || slices.Contains(p.names, name)
+}
+
+// areFound reports whether an index finds them without a look at each.
+func (p *pins) areFound() bool {
+	return !slices.ContainsFunc(p.affixes, func(a affix) bool { return a.place == anywhere })
 }
 
 // nameVariables are the variables that hold the name of the target.
@@ -177,94 +198,4 @@ func union(a, b *pins) *pins {
 		return nil
 	}
 	return &pins{a.kind, slices.Concat(a.names, b.names), slices.Concat(a.affixes, b.affixes)}
-}
-
-// kinds is how many kinds of targets there are, with none.
-const kinds = int(mcpwire.Task) + 1
-
-// indexed is a list of rules, or parts of them, that finds those which say
-// anything about one target.
-type indexed[C any] struct {
-	list []C
-	// general are those that may have to be evaluated for any name of a
-	// kind, pinned the numbers of those for one name more; both ascending.
-	general [kinds][]candidate
-	pinned  [kinds]map[string][]int
-}
-
-// candidate is the number of one that has to be evaluated for all names, or
-// for those of its pins.
-type candidate struct {
-	number int
-	pins   *pins
-}
-
-// add appends one, which is decided by a part.
-func (x *indexed[C]) add(c C, p *part) {
-	number := len(x.list)
-	x.list = append(x.list, c)
-	for kind := range mcpwire.TargetKind(kinds) {
-		if !p.applies(mayCall, kind) {
-			continue
-		}
-		if p.pins == nil || p.pins.kind != kind {
-			x.general[kind] = append(x.general[kind], candidate{number, nil})
-			continue
-		}
-		if len(p.pins.affixes) > 0 {
-			x.general[kind] = append(x.general[kind], candidate{number, p.pins})
-			continue
-		}
-		if x.pinned[kind] == nil {
-			x.pinned[kind] = make(map[string][]int)
-		}
-		for _, name := range p.pins.names {
-			if list := x.pinned[kind][name]; len(list) == 0 || list[len(list)-1] != number {
-				x.pinned[kind][name] = append(list, number)
-			}
-		}
-	}
-}
-
-// about returns those that a question is for: all of them, unless it is about
-// one target.
-func (x *indexed[C]) about(q question, what *subject) walk {
-	if q != mayCall && q != isVisible {
-		return walk{number: -1, all: len(x.list)}
-	}
-	return walk{name: what.name, general: x.general[what.kind], pinned: x.pinned[what.kind][what.name]}
-}
-
-// walk goes through numbers in ascending order: through all of them, or
-// through two ascending lists at once.
-type walk struct {
-	number  int
-	all     int
-	name    string
-	general []candidate
-	pinned  []int
-}
-
-// next goes on to the next number; false at the end.
-func (w *walk) next() bool {
-	if w.all > 0 {
-		w.number++
-		return w.number < w.all
-	}
-	for len(w.general) > 0 {
-		first := &w.general[0]
-		if len(w.pinned) > 0 && w.pinned[0] < first.number {
-			break
-		}
-		w.general = w.general[1:]
-		if first.pins == nil || first.pins.include(w.name) {
-			w.number = first.number
-			return true
-		}
-	}
-	if len(w.pinned) == 0 {
-		return false
-	}
-	w.number, w.pinned = w.pinned[0], w.pinned[1:]
-	return true
 }

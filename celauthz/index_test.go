@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
@@ -188,8 +187,8 @@ func TestWalk(t *testing.T) {
 		}
 		return list
 	}
-	begins := &pins{names: []string{"b"}, affixes: []affix{{strings.HasPrefix, "a"}}}
-	ends := &pins{affixes: []affix{{strings.HasSuffix, "c"}}}
+	begins := &pins{names: []string{"b"}, affixes: []affix{{atStart, "a"}}}
+	ends := &pins{affixes: []affix{{atEnd, "c"}}}
 	for _, test := range []struct {
 		w    walk
 		want []int
@@ -208,7 +207,61 @@ func TestWalk(t *testing.T) {
 		}
 	}
 	var none indexed[clause]
-	if got := collect(none.about(mayPass, &subject{})); got != nil {
+	if got := collect(none.about(mayPass, &subject{}, new([]int))); got != nil {
 		t.Errorf("without rules: %v", got)
+	}
+}
+
+// Rules that are found by how a name begins or ends are not looked at one by one.
+func TestLookup(t *testing.T) {
+	p := policyOf(t,
+		`allow mcp.tool.name.startsWith("read_") && jwt.x`, `allow mcp.tool.name.endsWith("_file")`, `allow mcp.tool.name == "read_file"`,
+		`allow mcp.tool.name.startsWith("read_") || mcp.tool.name.endsWith("_file") || mcp.tool.name == "read_file"`,
+		`allow mcp.tool.name.contains("ad_f")`, `allow mcp.tool.name.startsWith("")`, `allow jwt.y`, `allow mcp.prompt.name.startsWith("read_")`,
+	)
+	if n := len(p.allows.general[mcpwire.Tool]); n != 2 {
+		t.Errorf("%d rules are looked at for every tool, want 2", n)
+	}
+	room := make([]int, 0, 1)
+	for name, want := range map[string][]int{
+		"read_file": {0, 1, 2, 3, 4, 5, 6}, "read_x": {0, 3, 5, 6}, "a_file": {1, 3, 5, 6}, "_file": {1, 3, 5, 6}, "": {5, 6}, "xad_f": {4, 5, 6},
+	} {
+		var got []int
+		for w := p.allows.about(isVisible, &subject{kind: mcpwire.Tool, name: name}, &room); w.next(); {
+			got = append(got, w.number)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", name, got, want)
+		}
+	}
+}
+
+// What only the caller decides is asked once for all entries of a list, and again for another caller.
+func TestRemembered(t *testing.T) {
+	p := policyOf(t, `allow "ops" in jwt.groups && mcp.tool.name != "x"`, `deny jwt.suspended == true && mcp.tool.name.startsWith("a")`)
+	for range 2 {
+		for _, test := range []struct {
+			claims, visible string
+		}{
+			{`{"groups":["ops"],"suspended":false}`, "[a b]"},
+			{`{"groups":["ops"],"suspended":true}`, "[b]"},
+			{`{"groups":["ops"]}`, "[b]"},
+			{`{"groups":[],"suspended":false}`, "[]"},
+			{`{}`, "[]"},
+		} {
+			who := callerOf(t, test.claims)
+			visible := []string{}
+			for _, name := range []string{"a", "b", "x"} {
+				if p.visible(t.Context(), who, mcpwire.Tool, name).allowed {
+					visible = append(visible, name)
+				}
+			}
+			if fmt.Sprint(visible) != test.visible {
+				t.Errorf("%v: %v, want %s", test.claims, visible, test.visible)
+			}
+			if len(who.remembered) == 0 {
+				t.Errorf("%v: nothing is remembered", test.claims)
+			}
+		}
 	}
 }

@@ -40,6 +40,13 @@ type caller struct {
 	// the other.
 	asking    subject
 	answering activation
+	// found are the numbers of the rules about a target, room has space for
+	// those of a few.
+	found []int
+	room  [8]int
+	// remembered are the verdicts of parts that nothing but the caller
+	// decides: they are the same for all entries of a list.
+	remembered map[*part]verdict
 
 	scopePolicy *scopePolicy
 	scopes      []string
@@ -73,6 +80,8 @@ type activation struct {
 	// openReads and open say what the question leaves open.
 	openReads reads
 	open      []*cel.AttributePatternType
+	// remembers: there will be more questions that differ in their target.
+	remembers bool
 }
 
 // noArguments stands for a call without arguments.

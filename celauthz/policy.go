@@ -236,9 +236,9 @@ func (p *policy) answer(ctx context.Context, q question, who *caller, what *subj
 		defer cancel()
 	}
 	a := &who.answering
-	*a = activation{caller: who, subject: what}
+	*a = activation{caller: who, subject: what, remembers: q == isVisible}
 	a.openReads, a.open = q.open(Deny, what.kind)
-	for w := p.denies.about(q, what); w.next(); {
+	for w := p.denies.about(q, what, &who.found); w.next(); {
 		c := &p.denies.list[w.number]
 		if !c.part.applies(q, what.kind) {
 			continue
@@ -247,7 +247,7 @@ func (p *policy) answer(ctx context.Context, q question, who *caller, what *subj
 			return refusedBy(c.rule, v, reasonDenied)
 		}
 	}
-	for w := p.requires.about(q, what); w.next(); {
+	for w := p.requires.about(q, what, &who.found); w.next(); {
 		c := &p.requires.list[w.number]
 		if !c.part.applies(q, what.kind) {
 			continue
@@ -265,7 +265,7 @@ func (p *policy) grant(ctx context.Context, q question, a *activation) decision 
 		return decision{true, DefaultRule, ""}
 	}
 	a.openReads, a.open = q.open(Allow, a.kind)
-	for w := p.allows.about(q, a.subject); w.next(); {
+	for w := p.allows.about(q, a.subject, &a.found); w.next(); {
 		c := &p.allows.list[w.number]
 		if c.applies(q, a.kind) && c.grants(ctx, q, a) {
 			return decision{true, c.rule, ""}

@@ -64,7 +64,18 @@ type expression struct {
 
 // eval asks the part. It never panics, and whatever goes wrong is isError.
 func (p *part) eval(ctx context.Context, a *activation) verdict {
-	return readVerdict(p.evaluate(ctx, a))
+	if !a.remembers || p.loops || p.dependsOn&^readsCaller != 0 {
+		return readVerdict(p.evaluate(ctx, a))
+	}
+	v, known := a.remembered[p]
+	if !known {
+		v = readVerdict(p.evaluate(ctx, a))
+		if a.remembered == nil {
+			a.remembered = make(map[*part]verdict)
+		}
+		a.remembered[p] = v
+	}
+	return v
 }
 
 var errPanic = errors.New("the evaluation panicked")

@@ -41,15 +41,15 @@ type Identity struct {
 }
 
 // Derived returns what is made of the claims once, for all requests with
-// this token. There is one maker, and its results are interchangeable: two
-// requests at a time may each make one.
+// this token. There is one maker. Two requests at a time may each make one,
+// of which the first is kept.
 func (i *Identity) Derived(from func(claims map[string]any) any) any {
 	if known := i.derived.Load(); known != nil {
 		return *known
 	}
 	made := from(i.Claims)
-	i.derived.Store(&made)
-	return made
+	i.derived.CompareAndSwap(nil, &made)
+	return *i.derived.Load()
 }
 
 // clientClaims are the names by which issuers call the OAuth client that got
