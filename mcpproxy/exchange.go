@@ -17,10 +17,10 @@ type exchange struct {
 	state    *reqctx.State // nil when no handler made one
 	client   *http.Request // as it came to this handler
 	lifetime lifetime
-	stream   *stream   // nil for an ordinary request
-	watched  bool      // the stream is among the open ones
-	endpoint *endpoint // where a sealed endpoint leads, nil for other requests
-	body     *slowbody.Body
+	stream   *stream        // nil for an ordinary request
+	watched  bool           // the stream is among the open ones
+	endpoint *endpoint      // where a sealed endpoint leads, nil for other requests
+	body     *slowbody.Body // nil when the body is there already
 	// answered: the upstream has sent the head of an answer.
 	answered bool
 }
@@ -48,6 +48,13 @@ func (h *Handler) proxy(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	if err := x.openEndpoint(); err != nil {
 		return h.refuseEndpoint(w, r, err)
 	}
+	if x.hasUnreadBody() {
+		x.body = slowbody.Limit(w, r, h.bodyTimeout)
+		defer x.body.End()
+		if err := x.holdBody(); err != nil {
+			return x.refuseBody(w, err)
+		}
+	}
 	ctx := context.WithValue(r.Context(), exchangeKey{}, x)
 	if x.lifetime != ordinary {
 		var end context.CancelCauseFunc
@@ -62,10 +69,6 @@ func (h *Handler) proxy(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		r.Header.Del("Accept-Encoding")
 	}
 	r = r.WithContext(ctx)
-	if x.lifetime == undecided && r.Body != nil && r.Body != http.NoBody {
-		x.body = slowbody.Limit(w, r, h.bodyTimeout)
-		defer x.body.End()
-	}
 	err := h.backend(w, r, next)
 	if rt := routeOf(r); rt != nil && rt.gaveUp(err) {
 		return err // the session is lost, and that is the answer
