@@ -11,8 +11,9 @@ import (
 )
 
 // Timeout bounds how long a body may take to arrive, however steadily it
-// drips. The server's own deadlines start anew with every byte.
-const Timeout = 30 * time.Second
+// drips. The server's own deadlines start anew with every byte. Within 30 s
+// all is over, also where many are answered at once.
+const Timeout = 25 * time.Second
 
 // Err means that a body has not arrived in time.
 var Err = errors.New("the request body took too long")
