@@ -74,7 +74,7 @@ func (h *Handler) peekInTime(w http.ResponseWriter, r *http.Request) ([]byte, er
 		return nil, nil
 	}
 	limited := slowbody.Limit(w, r, h.bodyTimeout)
-	defer limited.End()
+	defer limited.Release()
 	return peekBody(r, h.MaxBody)
 }
 

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 func init() {
@@ -138,9 +139,11 @@ func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	if err := next.ServeHTTP(attempt, r); err != nil && !attempt.failed(r, err) {
 		return err
 	}
-	switch {
-	case attempt.handled:
+	if attempt.handled {
 		return nil
+	}
+	slowbody.LimitRest(w, r)
+	switch {
 	case root != nil && root.resources == 1:
 		return m.serve(w, r)
 	case r.Method == http.MethodOptions:

@@ -18,7 +18,8 @@ const maxHeldBody = 64 << 10
 // hasUnreadBody reports whether there is a body that may not have come yet,
 // since no handler in front has read it.
 func (x *exchange) hasUnreadBody() bool {
-	if x.state != nil && x.state.Message != nil || x.client.Body == nil || x.client.Body == http.NoBody {
+	// Caddy wraps http.NoBody as well
+	if x.state != nil && x.state.Message != nil || x.client.Body == nil || x.client.ContentLength == 0 {
 		return false
 	}
 	_, whole := x.client.Body.(*reqctx.Body)

@@ -30,44 +30,45 @@ const (
 )
 
 // TestSlowClients: A112. A thousand clients send their bodies at a byte a second. They are cut off, and others hardly
-// notice them; with and without mcp_authorize in front of mcp_proxy. The figures of a plain reverse_proxy, which cuts
-// nobody off, say how much of that is not the gateway's doing.
+// notice them: with and without mcp_authorize in front of mcp_proxy, and where they have no token. The figures of a
+// plain reverse_proxy, which cuts nobody off, say how much of that is not the gateway's doing.
 func TestSlowClients(t *testing.T) {
 	demo := startDemo(t)
 	upstream, err := url.Parse(demo)
 	if err != nil {
 		t.Fatal(err)
 	}
+	alice := token(t, "alice")
 	withRules := site("allow true", demo)
 	withoutRules := regexp.MustCompile(`(?s)\tmcp_authorize \{.*?\n\t\}\n`).ReplaceAllString(withRules, "")
 	if withRules == withoutRules {
 		t.Fatal("the rules are still there")
 	}
 	for _, test := range []struct {
-		name, site string
-		plain      bool
+		name, site, token string
+		status            int // 0: nobody is cut off
 	}{
-		{"rules", withRules, false},
-		{"no rules", withoutRules, false},
-		{"reverse_proxy", "\treverse_proxy " + upstream.Host, true},
+		{"rules", withRules, alice, http.StatusRequestTimeout},
+		{"no rules", withoutRules, alice, http.StatusRequestTimeout},
+		{"no token", withRules, "none", http.StatusUnauthorized},
+		{"reverse_proxy", "\treverse_proxy " + upstream.Host, alice, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g := startGateway(t, test.site)
-			alice := token(t, "alice")
 			others := rawClient{url: g.url(), token: alice}
 			others.latencies(t, slowCalls/2) // connections, and what is made once
 			before := others.latencies(t, slowCalls)
-			slow := startSlowClients(t, g, alice)
+			slow := startSlowClients(t, g, test.token)
 			during := others.latencies(t, slowCalls)
 			there := slow.open.Load()
-			if test.plain {
+			if test.status == 0 {
 				slow.leave()
 			}
 			clients := slow.wait()
 			compareLatencies(t, test.name, before, during)
 			t.Logf("%s: %d of %d slow clients were there until the last of these calls", test.name, there, len(clients))
-			if !test.plain {
-				checkSlowClients(t, test.name, clients)
+			if test.status != 0 {
+				checkSlowClients(t, test.name, clients, test.status)
 			}
 		})
 	}
@@ -86,7 +87,7 @@ func compareLatencies(t *testing.T, name string, before, during []time.Duration)
 }
 
 // checkSlowClients checks that all were cut off in time, and knew why.
-func checkSlowClients(t *testing.T, name string, clients []slowClient) {
+func checkSlowClients(t *testing.T, name string, clients []slowClient, status int) {
 	t.Helper()
 	answered := 0
 	var longest time.Duration
@@ -94,12 +95,12 @@ func checkSlowClients(t *testing.T, name string, clients []slowClient) {
 		if c.err != nil {
 			t.Errorf("%s: a slow client: %v", name, c.err)
 		}
-		if c.status == http.StatusRequestTimeout {
+		if c.status == status {
 			answered++
 		}
 		longest = max(longest, c.lasted)
 	}
-	t.Logf("%s: the last of them was gone %v after its head, %d were answered 408", name, longest, answered)
+	t.Logf("%s: the last of them was gone %v after its head, %d were answered %d", name, longest, answered, status)
 	if answered == 0 {
 		t.Errorf("%s: no slow client was told why", name)
 	}
