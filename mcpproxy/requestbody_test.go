@@ -2,11 +2,13 @@ package mcpproxy
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -104,7 +106,7 @@ func (c *client) wantClosed() {
 	_, _ = io.WriteString(c, "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
 	if more, err := c.reader.ReadByte(); err == nil {
 		c.t.Errorf("the connection goes on with %q", more)
-	} else if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.t.Error("the connection is still open")
 	}
 }

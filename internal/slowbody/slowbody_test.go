@@ -90,7 +90,7 @@ func TestA112_SlowBody(t *testing.T) {
 			t.Errorf("after its end: deadlines %v", c.deadlines)
 		}
 		for _, deadline := range c.deadlines {
-			if deadline != began.Add(Timeout) {
+			if !deadline.Equal(began.Add(Timeout)) {
 				t.Errorf("the server may read until %v", deadline)
 			}
 		}
@@ -171,7 +171,7 @@ func TestA112_LimitRest(t *testing.T) {
 			c, r, body := limited(time.Hour)
 			r.ProtoMajor, r.ContentLength = test.major, test.length
 			LimitRest(c, r)
-			if len(c.deadlines) != test.want || test.want > 0 && c.deadlines[0] != time.Now().Add(Timeout) {
+			if len(c.deadlines) != test.want || test.want > 0 && !c.deadlines[0].Equal(time.Now().Add(Timeout)) {
 				t.Errorf("HTTP/%d, %d bytes: deadlines %v", test.major, test.length, c.deadlines)
 			}
 			body.Release()
