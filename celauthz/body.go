@@ -2,7 +2,6 @@ package celauthz
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -24,8 +23,6 @@ const (
 	// pooled: nobody says when it has been sent.
 	smallBodySize = 4 << 10
 )
-
-var errBodyTooLarge = errors.New("request body too large")
 
 // bodyPool keeps the buffers of request bodies, largeBodyPool those of bodies
 // beyond reservedBodySize, so that small ones do not hold large buffers. They
@@ -54,9 +51,9 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	case r.Body == nil || r.Body == http.NoBody:
 		return nil, nil
 	case r.ContentLength > limit:
-		return nil, errBodyTooLarge
+		return nil, reqctx.ErrBodyTooLarge
 	case r.ContentLength > 0 && r.ContentLength <= smallBodySize:
-		return readSmallBody(r)
+		return reqctx.ReadBody(r)
 	}
 	pool := &bodyPool
 	if r.ContentLength > reservedBodySize {
@@ -66,7 +63,7 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	buffer.Reset()
 	n, err := fill(buffer, r, limit)
 	if err == nil && n > limit {
-		err = errBodyTooLarge
+		err = reqctx.ErrBodyTooLarge
 	}
 	if err != nil {
 		recycle(buffer)
@@ -97,24 +94,6 @@ func fill(buffer *bytes.Buffer, r *http.Request, limit int64) (n int64, err erro
 	}
 	more, err := buffer.ReadFrom(io.LimitReader(r.Body, limit+1-n))
 	return n + more, err
-}
-
-// readSmallBody reads a body that says how long it is.
-func readSmallBody(r *http.Request) ([]byte, error) {
-	buffer := make([]byte, r.ContentLength+1) // one more, to see the end
-	body := buffer[:r.ContentLength]
-	if _, err := io.ReadFull(r.Body, body); err != nil {
-		return nil, err
-	}
-	switch n, err := io.ReadFull(r.Body, buffer[len(body):]); {
-	case n > 0:
-		return nil, errBodyTooLarge
-	case !errors.Is(err, io.EOF):
-		return nil, err
-	}
-	r.Body = reqctx.NewBody(body)
-	r.TransferEncoding = nil
-	return body, nil
 }
 
 func recycle(buffer *bytes.Buffer) {

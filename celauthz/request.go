@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
 	"github.com/caddymcp/gateway/internal/promutil"
+	"github.com/caddymcp/gateway/internal/reqctx"
 	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
@@ -93,7 +94,7 @@ func formatRefusal(err error) *refusal {
 // the server's timeouts bring their own status.
 func bodyRefusal(err error) *refusal {
 	switch {
-	case errors.Is(err, errBodyTooLarge):
+	case errors.Is(err, reqctx.ErrBodyTooLarge):
 		return &refusal{status: http.StatusRequestEntityTooLarge, text: err.Error()}
 	case errors.Is(err, slowbody.Err):
 		return &refusal{status: http.StatusRequestTimeout, text: err.Error()}
@@ -104,7 +105,7 @@ func bodyRefusal(err error) *refusal {
 	}
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return &refusal{status: http.StatusRequestEntityTooLarge, text: errBodyTooLarge.Error()}
+		return &refusal{status: http.StatusRequestEntityTooLarge, text: reqctx.ErrBodyTooLarge.Error()}
 	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded) {

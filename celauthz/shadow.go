@@ -74,7 +74,7 @@ func (h *Handler) peekInTime(w http.ResponseWriter, r *http.Request) ([]byte, er
 		return nil, nil
 	}
 	limited := slowbody.Limit(w, r, h.bodyTimeout)
-	defer limited.End()
+	defer limited.Release()
 	return peekBody(r, h.MaxBody)
 }
 
@@ -82,7 +82,7 @@ func (h *Handler) peekInTime(w http.ResponseWriter, r *http.Request) ([]byte, er
 // was read comes first, then what was not, or the error that came.
 func peekBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
-		return nil, errBodyTooLarge
+		return nil, reqctx.ErrBodyTooLarge
 	}
 	original := r.Body
 	body, err := io.ReadAll(io.LimitReader(original, limit+1))
@@ -95,7 +95,7 @@ func peekBody(r *http.Request, limit int64) ([]byte, error) {
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(body), rest), original}
 	if err == nil && int64(len(body)) > limit {
-		err = errBodyTooLarge
+		err = reqctx.ErrBodyTooLarge
 	}
 	return body, err
 }

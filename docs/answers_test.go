@@ -365,6 +365,7 @@ func TestProxyAnswers(t *testing.T) {
 		check(t, url+" notification", rows, g.ask(post(signed("", ""), notification)))
 	}
 	unread := serve(t, "mcp_proxy "+behind.URL+"\n")
+	check(t, "half a body", rows, unread.ask(change(post(signed("", ""), callGetMe), func(r *http.Request) { r.ContentLength++ })))
 	check(t, "an endpoint", rows, unread.ask(change(post(signed("", ""), callGetMe), func(r *http.Request) {
 		r.URL.RawQuery = "mcp_endpoint=x"
 	})))

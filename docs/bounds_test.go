@@ -31,6 +31,8 @@ var bounds = map[string][]string{
 	"wait for the first keys":                            {"jwtauth.firstKeysWait"},
 	"cache of verified tokens":                           {"jwtauth.defaultCacheEntries", "jwtauth.maxCacheEntries", "jwtauth.cacheEntrySize"},
 	"request body":                                       {"celauthz.defaultMaxBody", "celauthz.maxSize", "internal/slowbody.Timeout"},
+	"body that no `mcp_authorize` has read":              {"mcpproxy.maxHeldBody", "internal/slowbody.Timeout"},
+	"rest of a body when the request is refused":         {"internal/slowbody.Timeout"},
 	"nesting of JSON":                                    {"internal/mcpwire.MaxDepth"},
 	"batch":                                              {"internal/mcpwire.MaxBatch"},
 	"one `subscriptions/listen`":                         {"internal/mcpwire.maxSubscriptions"},

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 // What pages of other sites may send and read: the headers of MCP's
@@ -119,6 +121,7 @@ func (h *Handler) answerPreflight(w http.ResponseWriter, r *http.Request) {
 	header.Set("Access-Control-Allow-Headers", strings.Join(allowed, ", "))
 	header.Set("Access-Control-Max-Age", preflightMaxAge)
 	addVary(header, "Access-Control-Request-Headers")
+	slowbody.LimitRest(w, r)
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddymcp/gateway/internal/cfutil"
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 func init() {
@@ -144,21 +145,21 @@ func (m *Metadata) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyh
 	case root != nil && root.resources == 1:
 		return m.serve(w, r)
 	case r.Method == http.MethodOptions:
-		return preflightMetadata(w)
+		return preflightMetadata(w, r)
 	default:
-		return writeJSON(w, http.StatusNotFound, []byte(`{"error":"not_found"}`))
+		return writeJSON(w, r, http.StatusNotFound, []byte(`{"error":"not_found"}`))
 	}
 }
 
 func (m *Metadata) serve(w http.ResponseWriter, r *http.Request) error {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		return writeJSON(w, http.StatusOK, m.document)
+		return writeJSON(w, r, http.StatusOK, m.document)
 	case http.MethodOptions:
-		return preflightMetadata(w)
+		return preflightMetadata(w, r)
 	default:
 		w.Header().Set("Allow", metadataMethods)
-		return writeJSON(w, http.StatusMethodNotAllowed, []byte(`{"error":"method_not_allowed"}`))
+		return writeJSON(w, r, http.StatusMethodNotAllowed, []byte(`{"error":"method_not_allowed"}`))
 	}
 }
 
@@ -166,7 +167,8 @@ const metadataMethods = "GET, HEAD, OPTIONS"
 
 // preflightMetadata lets every page read metadata: they are public, and no
 // credential has a part in them.
-func preflightMetadata(w http.ResponseWriter) error {
+func preflightMetadata(w http.ResponseWriter, r *http.Request) error {
+	slowbody.LimitRest(w, r)
 	header := w.Header()
 	header.Set("Access-Control-Allow-Origin", "*")
 	header.Set("Access-Control-Allow-Methods", metadataMethods)
@@ -177,7 +179,8 @@ func preflightMetadata(w http.ResponseWriter) error {
 	return nil
 }
 
-func writeJSON(w http.ResponseWriter, status int, body []byte) error {
+func writeJSON(w http.ResponseWriter, r *http.Request, status int, body []byte) error {
+	slowbody.LimitRest(w, r)
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
 	header.Set("Content-Length", strconv.Itoa(len(body)))

@@ -17,10 +17,10 @@ type exchange struct {
 	state    *reqctx.State // nil when no handler made one
 	client   *http.Request // as it came to this handler
 	lifetime lifetime
-	stream   *stream   // nil for an ordinary request
-	watched  bool      // the stream is among the open ones
-	endpoint *endpoint // where a sealed endpoint leads, nil for other requests
-	body     *slowbody.Body
+	stream   *stream        // nil for an ordinary request
+	watched  bool           // the stream is among the open ones
+	endpoint *endpoint      // where a sealed endpoint leads, nil for other requests
+	body     *slowbody.Body // nil when the body is there already
 	// replica is where the fast path sends the request; reverse_proxy says
 	// it in the context.
 	replica string
@@ -51,6 +51,13 @@ func (h *Handler) proxy(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	if err := x.openEndpoint(); err != nil {
 		return h.refuseEndpoint(w, r, err)
 	}
+	if x.hasUnreadBody() {
+		x.body = slowbody.Limit(w, r, h.bodyTimeout)
+		defer x.body.End()
+		if err := x.holdBody(); err != nil {
+			return x.refuseBody(w, err)
+		}
+	}
 	ctx := context.WithValue(r.Context(), exchangeKey{}, x)
 	if x.lifetime != ordinary {
 		var end context.CancelCauseFunc
@@ -65,10 +72,6 @@ func (h *Handler) proxy(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		r.Header.Del("Accept-Encoding")
 	}
 	r = r.WithContext(ctx)
-	if x.lifetime == undecided && r.Body != nil && r.Body != http.NoBody {
-		x.body = slowbody.Limit(w, r, h.bodyTimeout)
-		defer x.body.End()
-	}
 	if h.fast.carries(x, r) {
 		return h.fast.serve(w, r, x, nil)
 	}

@@ -187,28 +187,6 @@ func TestA148_HalfAnswer(t *testing.T) {
 	}
 }
 
-// TestA112_SlowBody: a body that drips does not hold a connection to the upstream for long, without mcp_authorize too.
-func TestA112_SlowBody(t *testing.T) {
-	u := newRecorder(t, httptest.NewServer)
-	broken := make(chan error, 1)
-	u.Config.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_, err := io.ReadAll(r.Body)
-		broken <- err
-	})
-	h := fromCaddyfile(t, "mcp_proxy http://"+u.address())
-	if h.bodyTimeout != slowbody.Timeout {
-		t.Errorf("a body may take %v", h.bodyTimeout)
-	}
-	h.bodyTimeout = 100 * time.Millisecond
-	response := sendSlowly(t, newFront(t, h))
-	if body, err := readAll(t, response); response.StatusCode != http.StatusRequestTimeout || body != slowbody.Err.Error() || err != nil {
-		t.Errorf("%d %q, %v", response.StatusCode, body, err)
-	}
-	if err := receive(t, "the end at the upstream", broken); err == nil {
-		t.Error("the upstream has got a whole body")
-	}
-}
-
 // sendSlowly sends the beginning of a call.
 func sendSlowly(t *testing.T, f *front) *http.Response {
 	t.Helper()
@@ -225,7 +203,7 @@ func sendSlowly(t *testing.T, f *front) *http.Response {
 	return response
 }
 
-// TestA112_SlowBodyForStdio: nor does it for a server over stdin.
+// TestA112_SlowBodyForStdio: a body that drips does not last for a server over stdin, either.
 func TestA112_SlowBodyForStdio(t *testing.T) {
 	h := fromJSON(t, stdioConfig(t, ""))
 	h.bodyTimeout = 100 * time.Millisecond

@@ -19,6 +19,7 @@ const (
 	reasonBadAnswer       = "bad_upstream_answer"
 	reasonNoEndpoint      = "unknown_endpoint"
 	reasonSlowBody        = "body_timeout"
+	reasonBadRequest      = "malformed_request"
 	reasonUpstreamDown    = "upstream_down"
 	reasonUpstreamSlow    = "upstream_slow"
 	reasonUpstreamRefused = "upstream_unauthorized"

@@ -6,6 +6,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddymcp/gateway/internal/slowbody"
 )
 
 // Refuse answers a request with a status and one line of text, or, where an
@@ -20,6 +22,9 @@ func Refuse(w http.ResponseWriter, r *http.Request, status int, text string) err
 // RefuseAs is Refuse with a failure that is already a Caddy error, and a body
 // of any type.
 func RefuseAs(w http.ResponseWriter, r *http.Request, failure caddyhttp.HandlerError, contentType string, body []byte) error {
+	if failure.StatusCode != http.StatusRequestTimeout { // whose time is over
+		slowbody.LimitRest(w, r)
+	}
 	if HasErrorRoute(r, failure) {
 		return failure
 	}

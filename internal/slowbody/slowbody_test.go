@@ -20,7 +20,7 @@ type connection struct {
 
 func (c *connection) SetReadDeadline(deadline time.Time) error {
 	c.deadlines = append(c.deadlines, deadline)
-	if !deadline.IsZero() {
+	if deadline.Equal(time.Unix(1, 0)) {
 		close(c.body.interrupted)
 	}
 	return nil
@@ -79,13 +79,20 @@ func TestA112_SlowBody(t *testing.T) {
 			t.Error("it is not late any more")
 		}
 
-		// nobody reads it
+		// nobody reads it: the server has the rest of the time
+		began = time.Now()
 		c, _, body = limited(time.Hour)
+		time.Sleep(time.Second)
 		body.End()
 		body.End()
 		time.Sleep(2 * Timeout)
-		if body.Late() || len(c.deadlines) > 0 {
+		if body.Late() || len(c.deadlines) == 0 {
 			t.Errorf("after its end: deadlines %v", c.deadlines)
+		}
+		for _, deadline := range c.deadlines {
+			if !deadline.Equal(began.Add(Timeout)) {
+				t.Errorf("the server may read until %v", deadline)
+			}
 		}
 		if (*Body)(nil).Late() {
 			t.Error("no body is late")
@@ -125,6 +132,50 @@ func TestReadAfterTheEnd(t *testing.T) {
 			t.Error(err)
 		}
 		body.End()
+	})
+}
+
+// TestClose: a transport closes what it does not want to read any more, and the body of the server stays open.
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, r, body := limited(time.Second)
+		if err := r.Body.Close(); err != nil || c.body.closed {
+			t.Errorf("closed %t, %v", c.body.closed, err)
+		}
+		if _, err := r.Body.Read(make([]byte, 1)); !errors.Is(err, http.ErrBodyReadAfterClose) {
+			t.Error(err)
+		}
+		body.End()
+	})
+}
+
+// TestRelease: those who read on take as long as they like.
+func TestRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, r, body := limited(2 * Timeout)
+		body.Release()
+		if got, err := io.ReadAll(r.Body); string(got) != "{}" || err != nil || len(c.deadlines) > 0 {
+			t.Errorf("%q, %v, deadlines %v", got, err, c.deadlines)
+		}
+	})
+}
+
+// TestA112_LimitRest: what nobody reads has its time as well, where the server waits for it.
+func TestA112_LimitRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct {
+			major  int
+			length int64
+			want   int
+		}{{1, 10, 1}, {1, -1, 1}, {1, 0, 0}, {2, 10, 0}, {3, -1, 0}} {
+			c, r, body := limited(time.Hour)
+			r.ProtoMajor, r.ContentLength = test.major, test.length
+			LimitRest(c, r)
+			if len(c.deadlines) != test.want || test.want > 0 && !c.deadlines[0].Equal(time.Now().Add(Timeout)) {
+				t.Errorf("HTTP/%d, %d bytes: deadlines %v", test.major, test.length, c.deadlines)
+			}
+			body.Release()
+		}
 	})
 }
 
