@@ -105,9 +105,14 @@ func (f *fastPath) takes(r *http.Request, state *reqctx.State) bool {
 		lifetimeOf(r, state) == ordinary && isPlain(r)
 }
 
-// carries reports whether a stream can go this way.
+// carries reports whether another request can go this way: a stream, or a
+// message that nobody has read, if all of it is there.
 func (f *fastPath) carries(x *exchange, r *http.Request) bool {
-	return f != nil && x.lifetime == longLived && x.endpoint == nil && isPlain(r)
+	if f == nil || x.endpoint != nil || !isPlain(r) {
+		return false
+	}
+	_, whole := r.Body.(*reqctx.Body)
+	return x.lifetime == longLived || x.lifetime == undecided && whole
 }
 
 // isPlain reports whether a request asks for no more than to be passed on.

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
 const eventsHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -42,5 +44,33 @@ func TestFastStream(t *testing.T) {
 	} {
 		test.stream = true
 		test.run(t)
+	}
+}
+
+// TestFastUnread: so is a message that nobody has read, which may be answered with a stream.
+func TestFastUnread(t *testing.T) {
+	for _, test := range []twoWays{
+		{what: "a message", want: wantLine("POST /mcp HTTP/1.1")},
+		{what: "a session", header: "Mcp-Session-Id: SEALED\n", answer: eventsHead + "Mcp-Session-Id: raw\r\nContent-Length: 9\r\n\r\ndata: 1\n\n"},
+		{what: "chunks", answer: eventsHead + "Transfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n0\r\n\r\n"},
+		{what: "broken off", answer: eventsHead + "Transfer-Encoding: chunked\r\n\r\n9\r\ndata", cut: true},
+		{what: "an answer that is none", answer: "nonsense\r\n\r\n", cut: true},
+	} {
+		test.unread = true
+		test.run(t)
+	}
+
+	h := fromCaddyfile(t, "mcp_proxy http://127.0.0.1:1")
+	held, unheld := post("/mcp", toolCall), post("/mcp", toolCall)
+	held.Body = reqctx.NewBody([]byte(toolCall))
+	for lifetime, want := range map[lifetime][2]bool{ordinary: {false, false}, undecided: {true, false}, longLived: {true, true}} {
+		x := &exchange{lifetime: lifetime}
+		if got := [2]bool{h.fast.carries(x, held), h.fast.carries(x, unheld)}; got != want {
+			t.Errorf("lifetime %d: %v, want %v", lifetime, got, want)
+		}
+		x.endpoint = new(endpoint)
+		if h.fast.carries(x, held) || (*fastPath)(nil).carries(new(exchange), held) {
+			t.Errorf("lifetime %d: carried to an endpoint, or without a fast path", lifetime)
+		}
 	}
 }
