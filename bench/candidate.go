@@ -26,10 +26,19 @@ type candidate struct {
 	name   string
 	setup  setup
 	rules  int    // how many, 10 by default
-	prefix bool   // they compare the tool's name by prefix, which no index can find
+	by     ruleKind
 	cache  string // token_cache, if not the default
 	tokens int    // how many are used in turn, 1 by default
 }
+
+// ruleKind is what tells the rules of a candidate apart, besides the argument.
+type ruleKind int
+
+const (
+	byName   ruleKind = iota // the name of the tool, and the group of the caller
+	byPrefix                 // how the name of the tool begins, and the group
+	byGroup                  // the group of the caller alone
+)
 
 // Names of candidates that goals refer to.
 const (
@@ -50,17 +59,25 @@ const (
 )
 
 // ruleLines are n rules of which only the last one is about the tool that is
-// called. All of them read a claim, the tool's name and an argument.
-func ruleLines(n int, prefix bool) string {
+// called, or about a group of the caller.
+func ruleLines(n int, by ruleKind) string {
 	var b strings.Builder
 	for i := range n - 1 {
-		condition := fmt.Sprintf(`mcp.tool.name == "tool_%d"`, i)
-		if prefix {
-			condition = fmt.Sprintf(`mcp.tool.name.startsWith("tool_%d")`, i)
+		condition := ""
+		switch by {
+		case byName:
+			condition = fmt.Sprintf(`mcp.tool.name == "tool_%d" && `, i)
+		case byPrefix:
+			condition = fmt.Sprintf(`mcp.tool.name.startsWith("tool_%d") && `, i)
+		case byGroup:
 		}
-		fmt.Fprintf(&b, "\t\tallow `%s && \"group_%d\" in jwt.groups && mcp.tool.arguments.path.startsWith(\"/home/%d/\")`\n", condition, i, i)
+		fmt.Fprintf(&b, "\t\tallow `%s\"group_%d\" in jwt.groups && mcp.tool.arguments.path.startsWith(\"/home/%d/\")`\n", condition, i, i)
 	}
-	fmt.Fprintf(&b, "\t\tallow `mcp.tool.name.startsWith(\"%s_\") && \"dev\" in jwt.groups && mcp.tool.arguments.path.startsWith(\"/pub/\")`\n", visiblePrefix)
+	condition := fmt.Sprintf("mcp.tool.name.startsWith(\"%s_\") && ", visiblePrefix)
+	if by == byGroup {
+		condition = ""
+	}
+	fmt.Fprintf(&b, "\t\tallow `%s\"dev\" in jwt.groups && mcp.tool.arguments.path.startsWith(\"/pub/\")`\n", condition)
 	return b.String()
 }
 
@@ -96,7 +113,7 @@ func (c candidate) caddyfile(s site) string {
 		if rules == 0 {
 			rules = 10
 		}
-		fmt.Fprintf(&b, "\tmcp_authorize {\n%s\t}\n", ruleLines(rules, c.prefix))
+		fmt.Fprintf(&b, "\tmcp_authorize {\n%s\t}\n", ruleLines(rules, c.by))
 	}
 	if c.setup == everything {
 		fmt.Fprintf(&b, "\tmcp_proxy http://%s/mcp\n", loopback(s.upstream))

@@ -50,7 +50,7 @@ func newChain(t testing.TB) *chain {
 // rulesAsJSON adapts the rules of the benchmark.
 func rulesAsJSON(t testing.TB) []byte {
 	t.Helper()
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(":80 {\n\tmcp_authorize {\n"+ruleLines(10, false)+"\t}\n}\n"), nil)
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(":80 {\n\tmcp_authorize {\n"+ruleLines(10, byName)+"\t}\n}\n"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

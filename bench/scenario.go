@@ -43,6 +43,7 @@ const (
 	rules10Name      = "+ mcp_jwt + mcp_authorize, 10 rules"
 	rules1000Name    = "+ mcp_jwt + mcp_authorize, 1,000 rules"
 	prefix1000Name   = "+ mcp_jwt + mcp_authorize, 1,000 rules by prefix"
+	group1000Name    = "+ mcp_jwt + mcp_authorize, 1,000 rules by group"
 	rotationName     = "everything on, 1,000 tokens in rotation"
 	firstUseName     = "everything on, first use of each token"
 	tokensInRotation = 1000
@@ -70,7 +71,8 @@ func groups() []group {
 			plain,
 			{name: "+ mcp_jwt + mcp_authorize, 1 rule", setup: withRules, rules: 1},
 			ruleCount(10), ruleCount(100), ruleCount(1000),
-			{name: prefix1000Name, setup: withRules, rules: 1000, prefix: true},
+			{name: prefix1000Name, setup: withRules, rules: 1000, by: byPrefix},
+			{name: group1000Name, setup: withRules, rules: 1000, by: byGroup},
 		}},
 		{id: idTokens, title: "tokens", candidates: []candidate{
 			plain, all,

@@ -47,12 +47,17 @@ func TestMessageSize(t *testing.T) {
 
 func TestRuleLines(t *testing.T) {
 	for _, n := range []int{1, 10, 1000} {
-		if got := strings.Count(ruleLines(n, false), "\n"); got != n {
-			t.Errorf("%d rules, want %d", got, n)
+		for _, by := range []ruleKind{byName, byPrefix, byGroup} {
+			if got := strings.Count(ruleLines(n, by), "\n"); got != n {
+				t.Errorf("%d rules, want %d", got, n)
+			}
 		}
 	}
-	if got := ruleLines(3, true); strings.Contains(got, "==") {
+	if got := ruleLines(3, byPrefix); strings.Contains(got, "==") {
 		t.Errorf("rules by prefix name tools:\n%s", got)
+	}
+	if got := ruleLines(3, byGroup); strings.Contains(got, "mcp.tool.name") {
+		t.Errorf("rules by group name tools:\n%s", got)
 	}
 }
 

@@ -354,7 +354,7 @@ func TestA138_PanicOutsideTheLibrary(t *testing.T) {
 		deny, require, allow := new(policy), new(policy), new(policy)
 		deny.denies.add(clause{"r", broken}, broken)
 		require.requires.add(clause{"r", broken}, broken)
-		allow.allows.add(allowClause{"r", broken, []*part{broken}}, broken)
+		allow.allows.add(allowClause{rule: "r", whole: broken, parts: []*part{broken}}, broken)
 		for name, p := range map[string]*policy{"deny": deny, "require": require, "allow": allow} {
 			for _, q := range []question{mayCall, isVisible, mayPass, mayAnything} {
 				if d := p.decide(context.Background(), q, callerOf(t, alice), subjectOf(q)); d.allowed {

@@ -1,6 +1,8 @@
 package celauthz
 
 import (
+	"sync"
+
 	"cel.dev/cel-go/common/types"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
@@ -11,6 +13,8 @@ import (
 // all requests with it.
 type celClaims struct {
 	values map[string]any
+	// gates are the closedGates of each policy.
+	gates sync.Map
 	// size is at least as large as any text or list in them, and as the
 	// number of their values.
 	size int

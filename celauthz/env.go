@@ -48,6 +48,8 @@ const (
 	// readsRequest is what the headers of the request say, which no bound
 	// of a message or token holds for.
 	readsRequest
+	// readsSource is where the request comes from.
+	readsSource
 
 	readsTarget = readsTool | readsPrompt | readsResource | readsTask
 )
@@ -101,8 +103,8 @@ var variables = []variable{
 	{"request.uri", cel.StringType, readsCaller | readsRequest},
 	{"request.query", cel.MapType(cel.StringType, cel.ListType(cel.StringType)), readsCaller | readsRequest},
 	{"request.headers", cel.MapType(cel.StringType, cel.StringType), readsCaller | readsRequest},
-	{"source.address", cel.StringType, readsCaller},
-	{"source.port", cel.IntType, readsCaller},
+	{"source.address", cel.StringType, readsCaller | readsSource},
+	{"source.port", cel.IntType, readsCaller | readsSource},
 	{"now", cel.TimestampType, readsNow},
 }
 

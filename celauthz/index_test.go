@@ -157,6 +157,12 @@ func TestIndexChangesNothing(t *testing.T) {
 		for range 1 + random.IntN(6) {
 			lines = append(lines, pick("allow ", "allow ", "deny ", "require ")+condition(3))
 		}
+		if random.IntN(10) == 0 {
+			// so many that it is remembered which of them a token cannot use
+			for range manyAllows {
+				lines = append(lines, "allow "+condition(1)+" && "+condition(0))
+			}
+		}
 		p := policyOf(t, lines...)
 		plain, who := unindexed(p), callerOf(t, alice)
 		for _, called := range []string{"a", "b", "c", "ab", "bca", "d", ""} {

@@ -54,6 +54,8 @@ type policy struct {
 	loops bool
 	// dependsOn is what any of the rules reads.
 	dependsOn reads
+	// gated: some allow depends on the token in a part of its own.
+	gated bool
 }
 
 // clause is one part of a deny or a require, with the rule it is from.
@@ -68,6 +70,8 @@ type allowClause struct {
 	rule  string
 	whole *part
 	parts []*part
+	// gates are those of the parts that nothing but the token decides.
+	gates []*part
 }
 
 var errNoRules = errors.New("mcp_authorize needs at least one rule: allow, deny or require")
@@ -142,7 +146,9 @@ func (p *policy) addParts(name string, rule *Rule) error {
 		}
 		switch rule.Action {
 		case Allow:
-			p.allows.add(allowClause{name, whole, parts}, whole)
+			gates := gatesOf(parts)
+			p.gated = p.gated || len(gates) > 0
+			p.allows.add(allowClause{name, whole, parts, gates}, whole)
 		case Deny:
 			for _, part := range parts {
 				p.denies.add(clause{name, part}, part)
@@ -265,7 +271,11 @@ func (p *policy) grant(ctx context.Context, q question, a *activation) decision 
 		return decision{true, DefaultRule, ""}
 	}
 	a.openReads, a.open = q.open(Allow, a.kind)
+	closed := p.closedFor(a.caller)
 	for w := p.allows.about(q, a.subject, &a.found); w.next(); {
+		if closed.to(ctx, w.number, a) {
+			continue
+		}
 		c := &p.allows.list[w.number]
 		if c.applies(q, a.kind) && c.grants(ctx, q, a) {
 			return decision{true, c.rule, ""}

@@ -64,7 +64,7 @@ type expression struct {
 
 // eval asks the part. It never panics, and whatever goes wrong is isError.
 func (p *part) eval(ctx context.Context, a *activation) verdict {
-	if !a.remembers || p.loops || p.dependsOn&^readsCaller != 0 {
+	if !a.remembers || p.loops || p.dependsOn&^(readsCaller|readsSource) != 0 {
 		return readVerdict(p.evaluate(ctx, a))
 	}
 	v, known := a.remembered[p]
