@@ -50,6 +50,9 @@ const (
 	readsRequest
 	// readsSource is where the request comes from.
 	readsSource
+	// readsName is the name of the target, which tells the entries of a
+	// list apart.
+	readsName
 
 	readsTarget = readsTool | readsPrompt | readsResource | readsTask
 )
@@ -84,17 +87,17 @@ var variables = []variable{
 	{"scopes", cel.ListType(cel.StringType), readsCaller},
 	{"mcp.method", cel.StringType, readsMethod},
 	{"mcp.version", cel.StringType, readsCaller | readsRequest},
-	{"mcp.tool.name", cel.StringType, readsTool},
+	{"mcp.tool.name", cel.StringType, readsTool | readsName},
 	{"mcp.tool.target", cel.StringType, readsTool},
 	{"mcp.tool.arguments", cel.MapType(cel.StringType, cel.DynType), readsTool | readsArguments},
-	{"mcp.prompt.name", cel.StringType, readsPrompt},
+	{"mcp.prompt.name", cel.StringType, readsPrompt | readsName},
 	{"mcp.prompt.target", cel.StringType, readsPrompt},
 	{"mcp.prompt.arguments", cel.MapType(cel.StringType, cel.DynType), readsPrompt | readsArguments},
-	{"mcp.resource.uri", cel.StringType, readsResource},
-	{"mcp.resource.name", cel.StringType, readsResource},
+	{"mcp.resource.uri", cel.StringType, readsResource | readsName},
+	{"mcp.resource.name", cel.StringType, readsResource | readsName},
 	{"mcp.resource.target", cel.StringType, readsResource},
-	{"mcp.task.id", cel.StringType, readsTask},
-	{"mcp.task.name", cel.StringType, readsTask},
+	{"mcp.task.id", cel.StringType, readsTask | readsName},
+	{"mcp.task.name", cel.StringType, readsTask | readsName},
 	{"mcp.task.target", cel.StringType, readsTask},
 	{"request.method", cel.StringType, readsCaller | readsRequest},
 	{"request.scheme", cel.StringType, readsCaller | readsRequest},

@@ -174,7 +174,8 @@ func TestIndexChangesNothing(t *testing.T) {
 				}
 				decisions[got.allowed]++
 			}
-			got, want := p.visible(t.Context(), who, mcpwire.Tool, called), plain.visible(t.Context(), who, mcpwire.Tool, called)
+			// nothing is remembered for a caller who has not asked before
+			got, want := p.visible(t.Context(), who, mcpwire.Tool, called), plain.visible(t.Context(), callerOf(t, alice), mcpwire.Tool, called)
 			if got != want {
 				t.Fatalf("%q: entry %s: %+v, want %+v", lines, called, got, want)
 			}
@@ -242,7 +243,7 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-// What only the caller decides is asked once for all entries of a list, and again for another caller.
+// What the name does not decide is asked once for all entries of a list, and again for another caller.
 func TestRemembered(t *testing.T) {
 	p := policyOf(t, `allow "ops" in jwt.groups && mcp.tool.name != "x"`, `deny jwt.suspended == true && mcp.tool.name.startsWith("a")`)
 	for range 2 {
@@ -265,7 +266,7 @@ func TestRemembered(t *testing.T) {
 			if fmt.Sprint(visible) != test.visible {
 				t.Errorf("%v: %v, want %s", test.claims, visible, test.visible)
 			}
-			if len(who.remembered) == 0 {
+			if len(who.memory) == 0 {
 				t.Errorf("%v: nothing is remembered", test.claims)
 			}
 		}

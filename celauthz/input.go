@@ -44,9 +44,8 @@ type caller struct {
 	// those of a few.
 	found []int
 	room  [8]int
-	// remembered are the verdicts of parts that nothing but the caller
-	// decides: they are the same for all entries of a list.
-	remembered map[*part]verdict
+	// memory holds verdicts that are the same for all entries of a list.
+	memory map[remembered]verdict
 
 	scopePolicy *scopePolicy
 	scopes      []string
@@ -80,7 +79,8 @@ type activation struct {
 	// openReads and open say what the question leaves open.
 	openReads reads
 	open      []*cel.AttributePatternType
-	// remembers: there will be more questions that differ in their target.
+	// remembers: the question is about an entry of a list, and others will
+	// differ from it in the name alone.
 	remembers bool
 }
 

@@ -12,6 +12,8 @@ import (
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
+
+	"github.com/caddymcp/gateway/internal/mcpwire"
 )
 
 // verdict is what an expression says about a question.
@@ -64,18 +66,26 @@ type expression struct {
 
 // eval asks the part. It never panics, and whatever goes wrong is isError.
 func (p *part) eval(ctx context.Context, a *activation) verdict {
-	if !a.remembers || p.loops || p.dependsOn&^(readsCaller|readsSource) != 0 {
+	if !a.remembers || p.loops || p.dependsOn&(readsName|readsNow) != 0 {
 		return readVerdict(p.evaluate(ctx, a))
 	}
-	v, known := a.remembered[p]
+	key := remembered{p, a.kind}
+	v, known := a.memory[key]
 	if !known {
 		v = readVerdict(p.evaluate(ctx, a))
-		if a.remembered == nil {
-			a.remembered = make(map[*part]verdict)
+		if a.memory == nil {
+			a.memory = make(map[remembered]verdict)
 		}
-		a.remembered[p] = v
+		a.memory[key] = v
 	}
 	return v
+}
+
+// remembered is a part that does not look at the name of a target: it says
+// the same of all entries of a kind that one caller may see.
+type remembered struct {
+	part *part
+	kind mcpwire.TargetKind
 }
 
 var errPanic = errors.New("the evaluation panicked")
