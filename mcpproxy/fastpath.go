@@ -62,7 +62,7 @@ func newFastPath(h *Handler) *fastPath {
 		// another method may take the body away
 		h.Rewrite != nil && h.Rewrite.Method != "",
 		// reverse_proxy tells more of each request than would be worth repeating
-		h.VerboseLogs, h.logger.Core().Enabled(zap.DebugLevel):
+		h.VerboseLogs, h.logger.Check(zap.DebugLevel, "") != nil:
 		return nil
 	}
 	return &fastPath{

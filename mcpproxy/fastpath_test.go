@@ -108,12 +108,22 @@ func TestFastPathOffered(t *testing.T) {
 	if h := fromJSON(t, `{"upstreams":[{"dial":"127.0.0.1:9","max_requests":1}]}`); h.fast != nil {
 		t.Error("max_requests: fast")
 	}
-	for level, fast := range map[string]bool{"DEBUG": false, "INFO": true, "ERROR": true} {
+	for _, test := range []struct {
+		level   string
+		include []string
+		fast    bool
+	}{
+		{"DEBUG", nil, false}, {"INFO", nil, true}, {"ERROR", nil, true},
+		{"DEBUG", []string{"http.handlers.mcp_proxy"}, false},
+		// the audit log
+		{"DEBUG", []string{"http.handlers.mcp_authorize.audit"}, true},
+	} {
 		dir := t.TempDir()
 		// one that is discarded has no level
-		log := caddy.BaseLog{WriterRaw: json.RawMessage(fmt.Sprintf(`{"output":"file","filename":%q}`, dir+"/log")), Level: level}
-		if h := fromCaddyfileIn(t, newLoggingContext(t, dir, log), one); (h.fast != nil) != fast {
-			t.Errorf("a log of level %s: fast %t", level, !fast)
+		log := caddy.BaseLog{WriterRaw: json.RawMessage(fmt.Sprintf(`{"output":"file","filename":%q}`, dir+"/log")), Level: test.level}
+		ctx := newLoggingContext(t, dir, caddy.CustomLog{BaseLog: log, Include: test.include})
+		if h := fromCaddyfileIn(t, ctx, one); (h.fast != nil) != test.fast {
+			t.Errorf("a log of level %s of %v: fast %t", test.level, test.include, !test.fast)
 		}
 	}
 }

@@ -30,16 +30,16 @@ func newContext(t *testing.T) caddy.Context {
 // newContextIn is newContext with a folder for Caddy's storage.
 func newContextIn(t *testing.T, storage string) caddy.Context {
 	t.Helper()
-	return newLoggingContext(t, storage, caddy.BaseLog{WriterRaw: json.RawMessage(`{"output":"discard"}`)})
+	return newLoggingContext(t, storage, caddy.CustomLog{BaseLog: caddy.BaseLog{WriterRaw: json.RawMessage(`{"output":"discard"}`)}})
 }
 
 // newLoggingContext is newContextIn with a log.
-func newLoggingContext(t *testing.T, storage string, log caddy.BaseLog) caddy.Context {
+func newLoggingContext(t *testing.T, storage string, log caddy.CustomLog) caddy.Context {
 	t.Helper()
 	root, err := caddy.ProvisionContext(&caddy.Config{
 		Admin:      &caddy.AdminConfig{Disabled: true},
 		StorageRaw: json.RawMessage(fmt.Sprintf(`{"module":"file_system","root":%q}`, storage)),
-		Logging:    &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": {BaseLog: log}}},
+		Logging:    &caddy.Logging{Logs: map[string]*caddy.CustomLog{"default": &log}},
 	})
 	if err != nil {
 		t.Fatal(err)
