@@ -88,7 +88,8 @@ func (x *indexed[C]) about(q question, what *subject, room *[]int) walk {
 		return walk{number: -1, all: len(x.list)}
 	}
 	name := what.name
-	found := append((*room)[:0], x.named[what.kind][name]...)
+	found := (*room)[:0]
+	found = append(found, x.named[what.kind][name]...)
 	for _, length := range x.starting[what.kind].lengths {
 		if length <= len(name) {
 			found = append(found, x.starting[what.kind].byText[name[:length]]...)

@@ -65,12 +65,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // keepCompression notes that the transport is to compress, which is the
 // default of reverse_proxy and leaves no trace in its JSON, but is not ours.
 func (h *Handler) keepCompression(tokens []caddyfile.Token) error {
-	asked := false
-	for i := 2; i < len(tokens); i++ {
-		startsLine := tokens[i-2].Line < tokens[i-1].Line
-		asked = asked || startsLine && tokens[i-1].Text == "compression" && tokens[i].Text == "on"
-	}
-	if !asked {
+	if !asksCompression(tokens) {
 		return nil
 	}
 	transport := map[string]json.RawMessage{"protocol": json.RawMessage(`"http"`)}
@@ -83,6 +78,31 @@ func (h *Handler) keepCompression(tokens []caddyfile.Token) error {
 	var err error
 	h.TransportRaw, err = json.Marshal(transport)
 	return err
+}
+
+// asksCompression looks for compression on, in transport http.
+func asksCompression(tokens []caddyfile.Token) (asks bool) {
+	for _, option := range linesIn(tokens) {
+		if len(option) < 2 || option[0].Text != "transport" || option[1].Text != "http" {
+			continue
+		}
+		for _, line := range linesIn(option) {
+			asks = asks || len(line) > 1 && line[0].Text == "compression" && line[1].Text == "on"
+		}
+	}
+	return asks
+}
+
+// linesIn returns the lines of the block of a directive, each with the block
+// that it has itself.
+func linesIn(segment caddyfile.Segment) (lines []caddyfile.Segment) {
+	d := caddyfile.NewDispenser(segment)
+	d.Next()
+	d.RemainingArgs()
+	for d.NextBlock(0) {
+		lines = append(lines, d.NextSegment())
+	}
+	return lines
 }
 
 // FinalizeUnmarshalCaddyfile finishes what needs the helper: the routes of

@@ -62,9 +62,19 @@ func TestCompressionOn(t *testing.T) {
 		"transport http {\ncompression on\n}":  `{"compression":true,"protocol":"http"}`,
 		"transport http\nheader_up compression on":             "",
 		"transport http {\ndial_timeout 1s\ncompression on\n}": `{"compression":true,"dial_timeout":1000000000,"protocol":"http"}`,
+		"transport http {\nimport compressed\n}":               `{"compression":true,"protocol":"http"}`,
+		"import transport":                                     `{"compression":true,"protocol":"http"}`,
+		// of another proxy, and of something else
+		"handle_response {\nreverse_proxy b {\ntransport http {\ncompression on\n}\n}\n}": "",
+		"handle_response {\nheader {\ncompression on\n}\n}":                               "",
 	} {
+		blocks, err := caddyfile.Parse("Caddyfile", []byte("(compressed) {\ncompression on\n}\n"+
+			"(transport) {\ntransport http {\nimport compressed\n}\n}\n:80 {\nmcp_proxy http://backend {\n"+options+"\n}\n}"))
+		if err != nil {
+			t.Fatalf("%s: %v", options, err)
+		}
 		var h Handler
-		if err := h.UnmarshalCaddyfile(caddyfile.NewTestDispenser("mcp_proxy http://backend {\n" + options + "\n}")); err != nil {
+		if err := h.UnmarshalCaddyfile(caddyfile.NewDispenser(blocks[0].Segments[0])); err != nil {
 			t.Errorf("%s: %v", options, err)
 		}
 		if got := sorted(t, h.TransportRaw); got != want {

@@ -120,6 +120,62 @@ func TestFastAgain(t *testing.T) {
 	}
 }
 
+// closable is a body that cannot be read once it has been closed, as those beyond smallBodySize are.
+type closable struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closable) Read(p []byte) (int, error) {
+	if c.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return c.Reader.Read(p)
+}
+
+func (c *closable) Close() error {
+	c.closed = true
+	return nil
+}
+
+// TestFastBodyLeft: a server that cannot be dialed leaves the body to the one that an error route asks next; one that
+// has read of it does not.
+func TestFastBodyLeft(t *testing.T) {
+	down := fromCaddyfile(t, "mcp_proxy http://"+deadAddress(t))
+	u := newRecorder(t, httptest.NewServer)
+	up := fromCaddyfile(t, "mcp_proxy http://"+u.address())
+	for what, proxies := range map[string][]*Handler{
+		"fast, fast":   {down, up},
+		"fast, other":  {down, slowly(t, up)},
+		"other, fast":  {slowly(t, down), up},
+		"other, other": {slowly(t, down), slowly(t, up)},
+	} {
+		r, _ := judge(t, httptest.NewRecorder())
+		body := &closable{Reader: strings.NewReader(toolCall)}
+		r.Body = body
+		var w *httptest.ResponseRecorder
+		for i, h := range proxies {
+			w = httptest.NewRecorder()
+			if err := h.ServeHTTP(w, r, nil); err != nil || i == 0 && w.Code != http.StatusBadGateway {
+				t.Errorf("%s: server %d: %d, %v", what, i, w.Code, err)
+			}
+		}
+		if _, bodies := u.take(); w.Code != http.StatusOK || len(bodies) != 1 || bodies[0] != toolCall {
+			t.Errorf("%s: %d %q", what, w.Code, bodies)
+		}
+	}
+	read := &unreadBody{ReadCloser: &closable{Reader: strings.NewReader("ab")}}
+	if n, err := read.Read(make([]byte, 1)); n != 1 || err != nil {
+		t.Error(n, err)
+	}
+	if err := read.Close(); err != nil {
+		t.Error(err)
+	}
+	if n, err := read.Read(make([]byte, 1)); err == nil {
+		t.Errorf("%d bytes of a body that is closed", n)
+	}
+}
+
 // TestFastTLS: a server behind TLS gets its own name, and is asked for compressed answers, by either way.
 func TestFastTLS(t *testing.T) {
 	u := newRecorder(t, httptest.NewTLSServer)

@@ -1,6 +1,7 @@
 package mcpproxy
 
 import (
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -79,12 +80,14 @@ func (c *fastCall) request(r *http.Request) *http.Request {
 	out.URL = &c.url
 	out.Close = false
 	out.Trailer = nil
-	if body, ok := r.Body.(*reqctx.Body); ok {
+	switch body, inMemory := r.Body.(*reqctx.Body); {
+	case r.ContentLength == 0:
+		out.Body = nil
+	case inMemory:
 		// header and body leave in one write
 		out.Body = body.Whole()
-	}
-	if r.ContentLength == 0 {
-		out.Body = nil
+	case r.Body != nil:
+		out.Body = &unreadBody{ReadCloser: r.Body}
 	}
 	c.setHeader(out, r)
 	if rewrite := c.handler.Rewrite; rewrite != nil && (c.path == "" || c.url.Path != c.path || c.url.RawPath != "") {
@@ -99,6 +102,27 @@ func (c *fastCall) request(r *http.Request) *http.Request {
 		c.handler.Headers.Request.ApplyToRequest(out)
 	}
 	return out
+}
+
+// unreadBody is a body that is not closed before something of it has been
+// read: where a server cannot be dialed, an error route may ask another one.
+type unreadBody struct {
+	io.ReadCloser
+	read atomic.Bool
+}
+
+// Read implements io.Reader.
+func (b *unreadBody) Read(p []byte) (int, error) {
+	b.read.Store(true)
+	return b.ReadCloser.Read(p)
+}
+
+// Close implements io.Closer.
+func (b *unreadBody) Close() error {
+	if !b.read.Load() {
+		return nil
+	}
+	return b.ReadCloser.Close()
 }
 
 // setHeader sets the header: that of the client, and what a proxy adds.

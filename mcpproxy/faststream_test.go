@@ -15,13 +15,15 @@ func TestFastStream(t *testing.T) {
 	endpoint := "event: endpoint\ndata: /messages?session=1\n\n"
 	for _, test := range []twoWays{
 		{what: "refused", answer: "HTTP/1.1 405 Method Not Allowed\r\nAllow: POST\r\nContent-Length: 0\r\n\r\n"},
-		{what: "events", header: "Accept: text/event-stream\nAccept-Encoding: gzip\nLast-Event-ID: 7\n", answer: eventsHead + "Connection: close\r\n\r\nid: 8\ndata: {}\n\n", cut: true,
+		{
+			what: "events", header: "Accept: text/event-stream\nAccept-Encoding: gzip\nLast-Event-ID: 7\n", answer: eventsHead + "Connection: close\r\n\r\nid: 8\ndata: {}\n\n", cut: true,
 			want: func(t *testing.T, got passage) {
 				t.Helper()
 				if strings.Contains(got.upstream, "gzip") || !strings.Contains(got.body, "id: 8") || got.cut {
 					t.Errorf("%+v", got)
 				}
-			}},
+			},
+		},
 		{what: "a session", header: "Mcp-Session-Id: SEALED\n", answer: eventsHead + "Mcp-Session-Id: raw\r\nContent-Length: 9\r\n\r\ndata: 1\n\n", want: wantLine("Mcp-Session-Id: raw")},
 		{what: "a session begins", answer: eventsHead + "Mcp-Session-Id: raw\r\nContent-Length: 9\r\n\r\ndata: 1\n\n"},
 		{what: "two sessions", answer: eventsHead + "Mcp-Session-Id: a\r\nMcp-Session-Id: b\r\nContent-Length: 9\r\n\r\ndata: 1\n\n"},

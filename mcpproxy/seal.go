@@ -81,7 +81,7 @@ func newSealer(sealKey, nonceKey []byte, proxy string) (*sealer, error) {
 		MaximumWeight: maxOpenedSize,
 		Weigher: func(sealed sealedID, inside upstreamSession) uint32 {
 			size := openedOverhead + len(sealed.id) + len(sealed.principal) + len(inside.id) + len(inside.replica)
-			return uint32(min(size, maxOpenedSize)) //nolint:gosec // not more than maxOpenedSize
+			return uint32(min(size, maxOpenedSize))
 		},
 	})
 	return &sealer{aead: aead, nonceKey: nonceKey, proxy: proxy, opened: opened}, err

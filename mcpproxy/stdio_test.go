@@ -295,17 +295,28 @@ func TestStdioStartsNothing(t *testing.T) {
 	}
 }
 
+// toldHead tells when the head of an answer has been written.
+type toldHead struct {
+	*httptest.ResponseRecorder
+	written atomic.Bool
+}
+
+func (w *toldHead) WriteHeader(status int) {
+	w.ResponseRecorder.WriteHeader(status)
+	w.written.Store(true)
+}
+
 // TestStdioStreamEnds: a subscription that no mcp_authorize has read ends when Caddy exits, as others do.
 func TestStdioStreamEnds(t *testing.T) {
 	h := fromJSON(t, stdioConfig(t, ""))
-	h.streams.exiting = func() bool { return true }
+	w := &toldHead{ResponseRecorder: httptest.NewRecorder()}
+	h.streams.exiting = w.written.Load // not while the program is starting
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	r := post("/mcp", `{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{},"_meta":{`+
 		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}`,
 		"Mcp-Protocol-Version", "2026-07-28", "Mcp-Method", "subscriptions/listen", "Accept", "text/event-stream")
-	w := serve(t, h, r.WithContext(ctx), alice)
-	if w.Code != http.StatusOK || ctx.Err() != nil {
-		t.Errorf("%d %s, %v", w.Code, w.Body, ctx.Err())
+	if err := serveTo(t, h, w, r.WithContext(ctx), alice); err != nil || w.Code != http.StatusOK || ctx.Err() != nil {
+		t.Errorf("%d %s, %v, %v", w.Code, w.Body, err, ctx.Err())
 	}
 }

@@ -111,17 +111,28 @@ func (s *Splitter) Write(piece []byte) error {
 	return nil
 }
 
-// lineEnd is where the first CR or LF stands, -1 without any.
+// lineEnd is where the first CR or LF stands, -1 without any. It looks at a
+// window at a time: looking for a LF in all of a text whose lines end with CR
+// would take a look at the rest of it for each of them.
 func lineEnd(text []byte) int {
-	end := bytes.IndexByte(text, '\n')
-	if end < 0 {
-		return bytes.IndexByte(text, '\r')
+	for from := 0; from < len(text); from += lineWindow {
+		window := text[from:min(from+lineWindow, len(text))]
+		end := bytes.IndexByte(window, '\n')
+		if end >= 0 {
+			window = window[:end]
+		}
+		if cr := bytes.IndexByte(window, '\r'); cr >= 0 {
+			end = cr
+		}
+		if end >= 0 {
+			return from + end
+		}
 	}
-	if cr := bytes.IndexByte(text[:end], '\r'); cr >= 0 {
-		return cr
-	}
-	return end
+	return -1
 }
+
+// lineWindow is how far lineEnd looks at once, in bytes.
+const lineWindow = 512
 
 // Pass reports whether a piece of the stream consists of whole events, none
 // of which holds the word, so that nothing of it has to be looked at. The

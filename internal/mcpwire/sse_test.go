@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // passing is a copy of an event, which is only valid while it is emitted.
@@ -442,5 +443,36 @@ func TestSplitterPass(t *testing.T) {
 	}
 	if sum < 1000 {
 		t.Errorf("only %d pieces have passed unread", sum)
+	}
+}
+
+func TestLineEnd(t *testing.T) {
+	random := rand.New(rand.NewPCG(9, 10))
+	for range 2000 {
+		text := bytes.Repeat([]byte{'x'}, random.IntN(3*lineWindow))
+		for range random.IntN(4) {
+			if len(text) > 0 {
+				text[random.IntN(len(text))] = "\r\n"[random.IntN(2)]
+			}
+		}
+		if got, want := lineEnd(text), bytes.IndexAny(text, "\r\n"); got != want {
+			t.Fatalf("%q: %d, want %d", text, got, want)
+		}
+	}
+}
+
+// TestSplitterManyLines: what an event costs grows with its size, whichever way its lines end. (A server could make a
+// gateway work for minutes on one event.)
+func TestSplitterManyLines(t *testing.T) {
+	for _, line := range []string{"a\r", "a\n", "a\r\n", ": a\r"} {
+		event := strings.Repeat(line, 2<<20/len(line)) + line[1:]
+		began := time.Now()
+		s := Splitter{Limit: 4 << 20, Emit: func(*Event) error { return nil }}
+		if err := s.Write([]byte(event)); err != nil {
+			t.Errorf("%q: %v", line, err)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("lines of %q: %v", line, took)
+		}
 	}
 }
