@@ -16,7 +16,8 @@ const (
 	// reservedBodySize bounds what is reserved on the word of a
 	// Content-Length alone.
 	reservedBodySize = 64 << 10
-	// pooledBodySize bounds the buffers that are kept for the next request.
+	// pooledBodySize bounds the buffers that are kept for the next request:
+	// a body of that size, and what its buffer has grown beyond.
 	pooledBodySize = 4 << 20
 	// smallBodySize is up to which size a body is handed on in a form that
 	// Go's transport sends together with the header. Such a body is not

@@ -46,6 +46,7 @@ var bounds = map[string][]string{
 	"`Mcp-Session-Id` of a server":                       {"mcpproxy.maxUpstreamID", "mcpproxy.maxReplica"},
 	"session key":                                        {"mcpproxy.minKeySize"},
 	"reading the session key":                            {"mcpproxy.keyTimeout", "mcpproxy.keyCooldown"},
+	"lines of an event that are not its data":            {"internal/mcpwire.maxEventFields"},
 	"event on a GET stream":                              {"mcpproxy.maxStreamEvent"},
 	"endpoint of a 2024-11-05 server":                    {"mcpproxy.maxEndpoint"},
 	"stream beyond its token or its configuration":       {"mcpproxy.endSpread", "mcpproxy.sweepInterval"},

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// ErrEventTooLarge means that an event is larger than its bound.
+// ErrEventTooLarge means that an event is larger than its bounds.
 var ErrEventTooLarge = errors.New("server-sent event too large")
 
 // Event is one server-sent event (HTML standard, section 9.2.6).
@@ -194,12 +194,15 @@ func (s *Splitter) flush() error {
 	if !s.emitted {
 		lines = bytes.TrimPrefix(lines, []byte("\ufeff"))
 	}
-	event := parseEvent(lines)
+	event, err := parseEvent(lines)
+	if err != nil {
+		return err
+	}
 	event.Raw = s.pending
 	s.emitted = true
 	s.fields = false
 	s.lineStart = 0
-	err := s.Emit(event)
+	err = s.Emit(event)
 	if cap(s.pending) > maxKeptEvent {
 		s.pending = nil // one large event must not cost memory for hours
 	}
@@ -207,11 +210,16 @@ func (s *Splitter) flush() error {
 	return err
 }
 
-// maxKeptEvent bounds the buffer that an idle stream keeps.
-const maxKeptEvent = 16 << 10
+const (
+	// maxKeptEvent bounds the buffer that an idle stream keeps.
+	maxKeptEvent = 16 << 10
+	// maxEventFields bounds the lines of an event that are not its data. Each
+	// takes more memory than its bytes; an event has three of them.
+	maxEventFields = 1000
+)
 
 // parseEvent takes the lines of an event apart.
-func parseEvent(lines []byte) *Event {
+func parseEvent(lines []byte) (*Event, error) {
 	event := new(Event)
 	for rest := lines; len(rest) > 0; {
 		line, end := rest, len(rest)
@@ -234,13 +242,16 @@ func parseEvent(lines []byte) *Event {
 			}
 			continue
 		}
-		if isField(line) {
-			event.rest = append(event.rest, line)
-		} else {
+		if !isField(line) {
 			event.Foreign = true
+			continue
 		}
+		if len(event.rest) == maxEventFields {
+			return nil, ErrEventTooLarge
+		}
+		event.rest = append(event.rest, line)
 	}
-	return event
+	return event, nil
 }
 
 // dataLine returns the payload of a data field.

@@ -476,3 +476,19 @@ func TestSplitterManyLines(t *testing.T) {
 		}
 	}
 }
+
+// TestSplitterFields: lines that are not data are bounded by their number, those of data by their size alone.
+func TestSplitterFields(t *testing.T) {
+	for stream, want := range map[string]error{
+		strings.Repeat("id: 1\n", maxEventFields) + "data: a\n\n":        nil,
+		strings.Repeat("id: 1\n", maxEventFields+1) + "data: a\n\n":      ErrEventTooLarge,
+		"data: a\n" + strings.Repeat(":\r", maxEventFields+1) + "\r":     ErrEventTooLarge,
+		strings.Repeat("data: a\n", 10*maxEventFields) + "\n":            nil,
+		strings.Repeat(strings.Repeat("id\n", maxEventFields)+"\n", 3):   nil,
+		strings.Repeat(": a comment between events\n", 2*maxEventFields): nil,
+	} {
+		if _, err := splitStream(stream, 0, 1<<20); !errors.Is(err, want) {
+			t.Errorf("%.20q: %v, want %v", stream, err, want)
+		}
+	}
+}

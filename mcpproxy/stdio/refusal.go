@@ -1,6 +1,7 @@
 package stdio
 
 import (
+	"context"
 	"errors"
 	"math"
 	"net/http"
@@ -90,6 +91,8 @@ func refusalOf(id jsontext.Value, err error) *refusal {
 		f.status, f.code = http.StatusNotFound, mcpwire.CodeInvalidRequest
 	case errors.As(err, &pause):
 		f.status, f.code, f.retry = http.StatusServiceUnavailable, mcpwire.CodeBusy, int(math.Ceil(pause.left.Seconds()))
+	case errors.Is(err, context.Canceled): // the gateway has ended a stream, or the client has left
+		f.status, f.code, f.retry, f.message = http.StatusServiceUnavailable, mcpwire.CodeBusy, 1, "the request has ended; send it again"
 	case errors.Is(err, errBusy), errors.Is(err, errPending), errors.Is(err, errClosed):
 		f.status, f.code, f.retry = http.StatusServiceUnavailable, mcpwire.CodeBusy, busyRetry
 	default:
