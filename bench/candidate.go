@@ -25,7 +25,7 @@ const (
 type candidate struct {
 	name   string
 	setup  setup
-	rules  int    // how many, 10 by default
+	rules  int // how many, 10 by default
 	by     ruleKind
 	cache  string // token_cache, if not the default
 	tokens int    // how many are used in turn, 1 by default

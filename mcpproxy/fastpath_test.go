@@ -113,7 +113,9 @@ func TestFastPathOffered(t *testing.T) {
 		include []string
 		fast    bool
 	}{
-		{"DEBUG", nil, false}, {"INFO", nil, true}, {"ERROR", nil, true},
+		{"DEBUG", nil, false},
+		{"INFO", nil, true},
+		{"ERROR", nil, true},
 		{"DEBUG", []string{"http.handlers.mcp_proxy"}, false},
 		// the audit log
 		{"DEBUG", []string{"http.handlers.mcp_authorize.audit"}, true},
