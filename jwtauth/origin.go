@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -22,13 +23,15 @@ type originPolicy struct {
 	own *url.URL
 	// listed are the origins of the configuration, in normal form.
 	listed map[string]bool
+	// loopback is onLoopbackListener of each server that was asked about.
+	loopback *sync.Map
 }
 
 // nullOrigin is that of pages without one, such as files and sandboxes.
 const nullOrigin = "null"
 
 func newOriginPolicy(own *url.URL, origins []string) (originPolicy, error) {
-	p := originPolicy{own: own, listed: make(map[string]bool, len(origins))}
+	p := originPolicy{own: own, listed: make(map[string]bool, len(origins)), loopback: new(sync.Map)}
 	for _, origin := range origins {
 		if origin == nullOrigin {
 			p.listed[origin] = true
@@ -63,7 +66,7 @@ func normalOrigin(u *url.URL) string {
 // without Origin comes from no page, or from the site itself. cors is the
 // origin to name in the answer, for pages of other sites.
 func (p originPolicy) allows(r *http.Request) (ok bool, cors string) {
-	if onLoopbackListener(r) && !isLoopbackHost(r.Host) && !p.isOwnHost(r) && !cfutil.FromTrustedProxy(r) {
+	if p.onLoopbackListener(r) && !isLoopbackHost(r.Host) && !p.isOwnHost(r) && !cfutil.FromTrustedProxy(r) {
 		return false, ""
 	}
 	origins := r.Header["Origin"]
@@ -114,18 +117,27 @@ func withPort(host, scheme string) string {
 // onLoopbackListener reports whether the server can only be reached from
 // this machine. Pages can reach it too, through the browser of somebody on
 // it, under a name that resolves to a loopback address.
-func onLoopbackListener(r *http.Request) bool {
+func (p originPolicy) onLoopbackListener(r *http.Request) bool {
 	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if server == nil || len(server.Listen) == 0 {
+	if server == nil {
 		return false
 	}
+	if known, ok := p.loopback.Load(server); ok {
+		return known == true
+	}
+	is := listensOnLoopback(server)
+	p.loopback.Store(server, is)
+	return is
+}
+
+func listensOnLoopback(server *caddyhttp.Server) bool {
 	for _, address := range server.Listen {
 		parsed, err := caddy.ParseNetworkAddress(address)
 		if err != nil || !isLoopbackHost(parsed.Host) {
 			return false
 		}
 	}
-	return true
+	return len(server.Listen) > 0
 }
 
 // isLoopbackHost takes a Host header or the host of an address.

@@ -69,10 +69,10 @@ func (c *fastCall) placeholder(key string) (value any, known bool) {
 	if c.response == nil {
 		return nil, false
 	}
-	if value, known := duration(key, "upstream.latency", c.sent, c.answeredAt); known {
+	if value, known := duration(key, "upstream.latency", c.began, c.answeredAt); known {
 		return value, true
 	}
-	if value, known := duration(key, "upstream.duration", c.sent, c.ended); known {
+	if value, known := duration(key, "upstream.duration", c.began, c.ended); known {
 		return value, true
 	}
 	switch key {

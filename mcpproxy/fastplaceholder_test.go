@@ -60,7 +60,7 @@ func TestFastPlaceholders(t *testing.T) {
 		known map[string]string
 	}{
 		{&fastCall{fastPath: h.fast, began: now}, before},
-		{&fastCall{fastPath: h.fast, began: now, sent: now, answeredAt: now.Add(time.Second), ended: now.Add(2 * time.Second), response: &http.Response{}}, after},
+		{&fastCall{fastPath: h.fast, began: now, answeredAt: now.Add(time.Second), ended: now.Add(2 * time.Second), response: &http.Response{}}, after},
 	} {
 		for _, key := range placeholderKeys {
 			if value, known := test.c.placeholder("http.reverse_proxy." + key); known {

@@ -36,8 +36,8 @@ type fastCall struct {
 	url    url.URL
 	values [5]string // of the headers that are added
 
-	began, sent, answeredAt, ended time.Time
-	response                       *http.Response
+	began, answeredAt, ended time.Time
+	response                 *http.Response
 
 	// later is another call for the same request that has been made since.
 	later atomic.Pointer[fastCall]
@@ -55,7 +55,6 @@ func (c *fastCall) roundTrip(r *http.Request) (*http.Response, error) {
 		rt.replica = c.replica
 	}
 	out := c.request(r)
-	c.sent = time.Now()
 	response, err := c.transport.RoundTrip(out)
 	c.answeredAt = time.Now()
 

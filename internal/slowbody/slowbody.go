@@ -21,7 +21,6 @@ var Err = errors.New("the request body took too long")
 // Timer ends the reading of a body that takes too long.
 type Timer struct {
 	client  http.ResponseWriter
-	due     time.Time
 	timer   *time.Timer
 	over    atomic.Bool
 	expired sync.WaitGroup // until what follows from that is done
@@ -29,7 +28,7 @@ type Timer struct {
 
 // Start starts the time of the body of the request that w answers.
 func Start(w http.ResponseWriter, timeout time.Duration) *Timer {
-	t := &Timer{client: w, due: time.Now().Add(timeout)}
+	t := &Timer{client: w}
 	t.expired.Add(1)
 	t.timer = time.AfterFunc(timeout, t.expire)
 	return t
@@ -72,6 +71,7 @@ func LimitRest(w http.ResponseWriter, r *http.Request) {
 // Body is a body that must arrive in time.
 type Body struct {
 	original io.Reader
+	due      time.Time
 	timer    *Timer
 	once     sync.Once
 	whole    atomic.Bool
@@ -81,7 +81,7 @@ type Body struct {
 // Limit makes a request fail whose body is not there in time. The caller
 // calls the body's End once the request is over, or Release.
 func Limit(w http.ResponseWriter, r *http.Request, timeout time.Duration) *Body {
-	body := &Body{original: r.Body, timer: Start(w, timeout)}
+	body := &Body{original: r.Body, due: time.Now().Add(timeout), timer: Start(w, timeout)}
 	r.Body = body
 	return body
 }
@@ -127,7 +127,7 @@ func (b *Body) Release() { b.stop(http.ErrBodyReadAfterClose) }
 func (b *Body) End() {
 	b.Release()
 	if !b.whole.Load() && !b.Late() {
-		_ = http.NewResponseController(b.timer.client).SetReadDeadline(b.timer.due)
+		_ = http.NewResponseController(b.timer.client).SetReadDeadline(b.due)
 	}
 }
 
