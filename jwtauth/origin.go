@@ -123,7 +123,8 @@ func (p originPolicy) onLoopbackListener(r *http.Request) bool {
 		return false
 	}
 	if known, ok := p.loopback.Load(server); ok {
-		return known == true
+		is, _ := known.(bool)
+		return is
 	}
 	is := listensOnLoopback(server)
 	p.loopback.Store(server, is)
