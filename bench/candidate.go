@@ -29,6 +29,9 @@ type candidate struct {
 	by     ruleKind
 	cache  string // token_cache, if not the default
 	tokens int    // how many are used in turn, 1 by default
+	// buffered: reverse_proxy reads a request whole before it passes it on,
+	// as everybody has to who judges it.
+	buffered bool
 }
 
 // ruleKind is what tells the rules of a candidate apart, besides the argument.
@@ -49,6 +52,8 @@ const (
 var (
 	plain = candidate{name: plainName}
 	all   = candidate{name: allName, setup: everything}
+	// whole is plain Caddy that reads requests whole.
+	whole = candidate{name: plainName + " + request_buffers", buffered: true}
 )
 
 // Tools of the benchmark: the caller may call, and see, those with this
@@ -118,7 +123,11 @@ func (c candidate) caddyfile(s site) string {
 	if c.setup == everything {
 		fmt.Fprintf(&b, "\tmcp_proxy http://%s/mcp\n", loopback(s.upstream))
 	} else {
-		fmt.Fprintf(&b, "\treverse_proxy %s\n", loopback(s.upstream))
+		fmt.Fprintf(&b, "\treverse_proxy %s {\n", loopback(s.upstream))
+		if c.buffered {
+			b.WriteString("\t\trequest_buffers 4MiB\n")
+		}
+		b.WriteString("\t}\n")
 	}
 	b.WriteString("}\n")
 	return b.String()

@@ -80,8 +80,8 @@ func groups() []group {
 			// a cache for one token forgets each one before it comes again
 			{name: firstUseName, setup: everything, tokens: tokensInRotation, cache: "1"},
 		}},
-		{id: idBody10K, title: "10 KB requests", body: 10 << 10, candidates: both},
-		{id: idBody1M, title: "1 MB requests", body: 1 << 20, candidates: both},
+		{id: idBody10K, title: "10 KB requests", body: 10 << 10, candidates: []candidate{plain, whole, all}},
+		{id: idBody1M, title: "1 MB requests", body: 1 << 20, candidates: []candidate{plain, whole, all}},
 		{id: idTLS1, title: "TLS, HTTP/1.1", tls: true, candidates: both},
 		{id: idTLS2, title: "TLS, HTTP/2", tls: true, h2: true, candidates: both},
 	}
