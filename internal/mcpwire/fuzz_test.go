@@ -114,6 +114,7 @@ func isTypeError(err error) bool {
 // changes the value of a number.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
+		" 0", "\t\"a\" ",
 		"0", "-0", "9007199254740993", "18446744073709551617", "9223372036854775808", "1e400", "1e-400", "0.1", "1E2",
 		`{"a":[1,{"b":null}],"":"\ud83d\ude00"}`, "[[[[]]]]", `{"a":1,"a":2}`, `"\ud800"`, "[1 2]", "\xff",
 	} {

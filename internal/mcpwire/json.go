@@ -326,6 +326,7 @@ func plainText(value jsontext.Value) (text []byte, ok bool) {
 // string, int64, float64, InexactNumber, []any and map[string]any. Integers
 // that fit 64 bits are int64, every other number float64.
 func Decode(value jsontext.Value) (any, error) {
+	value = bytes.Trim(value, " \t\r\n")
 	switch value.Kind() { // most values need no decoder
 	case '"':
 		if text, ok := String(value); ok {
