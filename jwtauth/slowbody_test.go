@@ -10,19 +10,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddymcp/gateway/internal/mcptest"
 	"github.com/caddymcp/gateway/internal/slowbody"
 )
-
-// patient notes until when the server may read.
-type patient struct {
-	*httptest.ResponseRecorder
-	until []time.Time
-}
-
-func (p *patient) SetReadDeadline(until time.Time) error {
-	p.until = append(p.until, until)
-	return nil
-}
 
 // TestA112_AnswersWithoutTheBody: who has no token cannot keep a connection by sending a body that nobody wants.
 func TestA112_AnswersWithoutTheBody(t *testing.T) {
@@ -56,16 +46,16 @@ func TestA112_AnswersWithoutTheBody(t *testing.T) {
 			if empty {
 				r, want = test.request, 0
 			}
-			w := &patient{ResponseRecorder: httptest.NewRecorder()}
+			w := &mcptest.Deadlines{ResponseRecorder: httptest.NewRecorder()}
 			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
 			began := time.Now()
 			if err := test.handler.ServeHTTP(w, r, notFound); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			if w.Code != test.status || len(w.until) != want {
-				t.Errorf("%s, without a body %t: %d, may read until %v", name, empty, w.Code, w.until)
+			if w.Code != test.status || len(w.Until) != want {
+				t.Errorf("%s, without a body %t: %d, may read until %v", name, empty, w.Code, w.Until)
 			}
-			for _, until := range w.until {
+			for _, until := range w.Until {
 				if until.Before(began.Add(slowbody.Timeout)) || until.After(time.Now().Add(slowbody.Timeout)) {
 					t.Errorf("%s: may read until %v", name, until)
 				}
