@@ -247,7 +247,7 @@ func (m *resultMembers) read(r *ObjectReader) error {
 
 func (m *resultMembers) readList(r *ObjectReader, place listPlace) error {
 	if _, err := r.dec.ReadToken(); err != nil {
-		return classify(err)
+		return r.classify(err)
 	}
 	l := foundList{place: place, start: int(r.dec.InputOffset()) - 1}
 	for r.dec.PeekKind() != ']' {
@@ -261,7 +261,7 @@ func (m *resultMembers) readList(r *ObjectReader, place listPlace) error {
 		l.entries = append(l.entries, entry)
 	}
 	if _, err := r.dec.ReadToken(); err != nil {
-		return classify(err)
+		return r.classify(err)
 	}
 	l.end = int(r.dec.InputOffset())
 	m.lists = append(m.lists, l)

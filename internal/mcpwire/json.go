@@ -60,15 +60,21 @@ func CheckDepth(doc []byte) error {
 	return nil
 }
 
+// nextQuote returns where the next quote is, or the end of doc.
+func nextQuote(doc []byte, from int) int {
+	if next := bytes.IndexByte(doc[from:], '"'); next >= 0 {
+		return from + next
+	}
+	return len(doc)
+}
+
 // stringEnd returns where the string that begins at start has its closing
 // quote, or the end of doc.
 func stringEnd(doc []byte, start int) int {
 	for i := start + 1; ; i++ {
-		next := bytes.IndexByte(doc[i:], '"')
-		if next < 0 {
-			return len(doc)
+		if i = nextQuote(doc, i); i == len(doc) {
+			return i
 		}
-		i += next
 		escape := i
 		for escape > start+1 && doc[escape-1] == '\\' {
 			escape--
@@ -93,6 +99,10 @@ func Object(doc []byte, member func(name string, value jsontext.Value) error) er
 type ObjectReader struct {
 	dec *jsontext.Decoder
 	doc bytes.Buffer
+
+	// whole is the document, if dec reads it without its long texts.
+	whole     []byte
+	condensed condensed
 }
 
 // objectReaders keeps readers for the next message: a decoder is larger than
@@ -105,6 +115,7 @@ func acquireReader() *ObjectReader {
 
 func (r *ObjectReader) release() {
 	r.reset(nil)
+	r.condensed.reset()
 	objectReaders.Put(r)
 }
 
@@ -133,6 +144,7 @@ func (r *ObjectReader) read(doc []byte, member func(name string, value jsontext.
 }
 
 func (r *ObjectReader) reset(doc []byte) {
+	r.whole = nil
 	// jsontext reads a bytes.Buffer in place instead of copying it
 	r.doc = *bytes.NewBuffer(doc)
 	if r.dec == nil {
@@ -140,6 +152,20 @@ func (r *ObjectReader) reset(doc []byte) {
 		return
 	}
 	r.dec.Reset(&r.doc)
+}
+
+// begin is reset for a document that comes first: it may be large, and its
+// depth has not been checked.
+func (r *ObjectReader) begin(doc []byte) error {
+	short := r.condensed.condense(doc)
+	if err := CheckDepth(short); err != nil {
+		return err
+	}
+	r.reset(short)
+	if len(short) != len(doc) {
+		r.whole = doc
+	}
+	return nil
 }
 
 // members enters the object that comes next and calls member with the name
@@ -153,12 +179,12 @@ func (r *ObjectReader) members(member func(name string) error) error {
 func (r *ObjectReader) membersFrom(inside func(start int), member func(name string) error) error {
 	if r.dec.PeekKind() != '{' {
 		if _, err := r.dec.ReadToken(); err != nil {
-			return classify(err)
+			return r.classify(err)
 		}
 		return fmt.Errorf("%w: not an object", ErrSyntax)
 	}
 	if _, err := r.dec.ReadToken(); err != nil {
-		return classify(err)
+		return r.classify(err)
 	}
 	inside(int(r.dec.InputOffset()))
 	for r.dec.PeekKind() == '"' {
@@ -171,7 +197,7 @@ func (r *ObjectReader) membersFrom(inside func(start int), member func(name stri
 		}
 	}
 	if _, err := r.dec.ReadToken(); err != nil {
-		return classify(err)
+		return r.classify(err)
 	}
 	return nil
 }
@@ -188,8 +214,12 @@ func (r *ObjectReader) name() (string, error) {
 // value reads the value that comes next.
 func (r *ObjectReader) value() (jsontext.Value, error) {
 	value, err := r.dec.ReadValue()
-	if err != nil {
-		return nil, classify(err)
+	switch {
+	case err != nil:
+		return nil, r.classify(err)
+	case r.whole != nil:
+		end := int(r.dec.InputOffset())
+		return r.whole[r.original(end-len(value)):r.original(end)], nil
 	}
 	return value, nil
 }
@@ -276,13 +306,13 @@ func valueEnd(doc []byte, from int) int {
 
 // classify turns the errors of jsontext into the few kinds callers tell
 // apart, without echoing content of the document.
-func classify(err error) error {
+func (r *ObjectReader) classify(err error) error {
 	var syntactic *jsontext.SyntacticError
 	switch {
 	case errors.Is(err, jsontext.ErrDuplicateName):
 		return ErrDuplicate
 	case errors.As(err, &syntactic):
-		return fmt.Errorf("%w at byte %d", ErrSyntax, syntactic.ByteOffset)
+		return fmt.Errorf("%w at byte %d", ErrSyntax, r.original(int(syntactic.ByteOffset)))
 	default:
 		return ErrSyntax
 	}
@@ -290,8 +320,16 @@ func classify(err error) error {
 
 // span returns where the value that was read last stands in the document.
 func (r *ObjectReader) span(value jsontext.Value) (start, end int) {
-	end = int(r.dec.InputOffset())
+	end = r.original(int(r.dec.InputOffset()))
 	return end - len(value), end
+}
+
+// original is where a place of what dec reads is in the document.
+func (r *ObjectReader) original(offset int) int {
+	if r.whole == nil {
+		return offset
+	}
+	return r.condensed.original(offset)
 }
 
 // String returns the text of a JSON string value, and false for any other
@@ -340,7 +378,7 @@ func Decode(value jsontext.Value) (any, error) {
 	r.reset(value)
 	v, err := decodeNext(r.dec)
 	if err != nil {
-		return nil, classify(err)
+		return nil, r.classify(err)
 	}
 	return v, nil
 }
@@ -446,12 +484,12 @@ func Elements(list jsontext.Value, limit int) ([]jsontext.Value, error) {
 		}
 		element, err := dec.ReadValue()
 		if err != nil {
-			return nil, classify(err)
+			return nil, r.classify(err)
 		}
 		elements = append(elements, element)
 	}
 	if _, err := dec.ReadToken(); err != nil {
-		return nil, classify(err)
+		return nil, r.classify(err)
 	}
 	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, ErrTrailing

@@ -207,10 +207,9 @@ type params struct {
 // readEnvelope goes through the message once. What is not valid JSON is the
 // first thing that is wrong with it.
 func readEnvelope(r *ObjectReader, body []byte) (e envelope, err error) {
-	if err := CheckDepth(body); err != nil {
+	if err := r.begin(body); err != nil {
 		return e, err
 	}
-	r.reset(body)
 	err = r.members(func(name string) (err error) {
 		switch name {
 		case "jsonrpc":
