@@ -26,6 +26,8 @@ type token struct {
 	hasKID bool
 	typ    string // lower case, without "application/"; "" when absent
 	claims map[string]any
+
+	signature []byte
 }
 
 // base64url is RFC 7515's: no padding, no stray bits.
@@ -69,12 +71,12 @@ func readToken(raw string, maxSize int) (*token, error) {
 	if err != nil {
 		return nil, err
 	}
-	signature := raw[len(header)+len(payload)+2:]
-	if _, err := decodePart(signature); err != nil {
+	signature, err := decodePart(raw[len(header)+len(payload)+2:])
+	if err != nil {
 		return nil, err
 	}
 
-	t := &token{raw: raw}
+	t := &token{raw: raw, signature: signature}
 	if err := t.readHeader(headerJSON); err != nil {
 		return nil, err
 	}
@@ -264,12 +266,7 @@ func wrongType(claim string) error {
 	return invalidError(fmt.Sprintf("claim %q has the wrong type", claim))
 }
 
-// signedParts returns what a compact JWS signs, and the signature.
-func signedParts(raw string) (input, signature []byte, ok bool) {
-	dot := strings.LastIndexByte(raw, '.')
-	if dot < 0 {
-		return nil, nil, false
-	}
-	signature, err := decodePart(raw[dot+1:])
-	return []byte(raw[:dot]), signature, err == nil
+// signed is what the signature signs: header and payload as they came.
+func (t *token) signed() []byte {
+	return []byte(t.raw[:strings.LastIndexByte(t.raw, '.')])
 }

@@ -156,21 +156,25 @@ func (p *issuerPolicy) checkHeader(t *token) error {
 	return nil
 }
 
-// checkSignature verifies with exactly one algorithm and one key; what the
-// token says about keys has no part in it. VerifyCompactFast checks the bytes
-// that came and refuses crit and b64; Verify would parse an embedded jwk or
-// x5c first, and rebuild a header with white space around it.
+// checkSignature verifies the bytes that came with exactly one algorithm and
+// one key, which fit each other; what the token says about keys has no part in
+// it. jws.Verify would parse the header again, and an embedded jwk or x5c.
+// What it looks for in there, crit and b64, readToken has refused.
 func checkSignature(t *token, k *key) bool {
-	_, err := jws.VerifyCompactFast(k.raw, []byte(t.raw), algorithms[t.alg].jwa)
-	return err == nil && saltLengthFits(t, k)
+	verifier, err := jws.VerifierFor(algorithms[t.alg].jwa)
+	if err != nil {
+		return false
+	}
+	signed := t.signed()
+	return verifier.Verify(k.raw, signed, t.signature) == nil && saltLengthFits(t.alg, k, signed, t.signature)
 }
 
 // saltLengthFits wants the salt of an RSASSA-PSS signature to be as long as
 // its hash (RFC 7518 section 3.5); other lengths verify as well when nobody
 // asks.
-func saltLengthFits(t *token, k *key) bool {
+func saltLengthFits(alg string, k *key, signed, signature []byte) bool {
 	var hash crypto.Hash
-	switch t.alg {
+	switch alg {
 	case "PS256":
 		hash = crypto.SHA256
 	case "PS384":
@@ -184,12 +188,8 @@ func saltLengthFits(t *token, k *key) bool {
 	if !ok {
 		return false
 	}
-	input, signature, ok := signedParts(t.raw)
-	if !ok {
-		return false
-	}
 	h := hash.New()
-	h.Write(input)
+	h.Write(signed)
 	options := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash}
 	return rsa.VerifyPSS(public, hash, h.Sum(nil), signature, options) == nil
 }
