@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
 	"cel.dev/cel-go/cel"
+	celast "cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/ext"
@@ -55,6 +57,8 @@ const (
 	readsName
 
 	readsTarget = readsTool | readsPrompt | readsResource | readsTask
+	// leftOpen is what some question leaves open.
+	leftOpen = readsMethod | readsArguments | readsTarget
 )
 
 // kindReads is the bit of a kind of target.
@@ -143,13 +147,33 @@ func patterns(open reads) []*cel.AttributePatternType {
 
 // environment is the CEL environment of all rules. It holds declarations
 // only and never changes, so every configuration uses the same one.
-var environment = sync.OnceValues(func() (*cel.Env, error) {
+var environment = sync.OnceValues(func() (*cel.Env, error) { return newEnvironment() })
+
+// leanEnvironment lacks the one function whose cost, which it brings itself,
+// makes each program of the environment keep a table of the costs of all
+// functions: half the memory of a rule.
+var leanEnvironment = sync.OnceValues(func() (*cel.Env, error) { return newEnvironment(cel.OptionalTypesVersion(2)) })
+
+// hasOptionalValue is that function, hasValue with an argument.
+const hasOptionalValue = "optional_hasValue_value"
+
+// planningEnvironment is the one for the programs of an expression.
+func planningEnvironment(checked *celast.AST) (*cel.Env, error) {
+	for _, reference := range checked.ReferenceMap() {
+		if slices.Contains(reference.OverloadIDs, hasOptionalValue) {
+			return environment()
+		}
+	}
+	return leanEnvironment()
+}
+
+func newEnvironment(optionals ...cel.OptionalTypesOption) (*cel.Env, error) {
 	options := []cel.EnvOption{
 		cel.CustomTypeAdapter(outsideContainers),
 		cel.ParserExpressionSizeLimit(maxExpressionSize),
 		cel.EnableMacroCallTracking(), // so that a part can be shown as it was written
 		cel.CrossTypeNumericComparisons(true),
-		cel.OptionalTypes(),
+		cel.OptionalTypes(optionals...),
 		ext.Strings(),
 		ext.Lists(),
 		ext.Sets(),
@@ -162,7 +186,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		options = append(options, cel.Variable(v.name, v.typ))
 	}
 	return cel.NewEnv(options...)
-})
+}
 
 // jsonAdapter brings decoded JSON into CEL without copying it. A number that
 // cannot be held exactly becomes an error where it is read.

@@ -98,7 +98,7 @@ func TestOpenArgumentsInFunctions(t *testing.T) {
 	const a = "mcp.tool.arguments"
 	expressions := []string{
 		`has(A.a)`, `!has(A.a)`, `has(A.a.b)`, `"a" in A`, `!("a" in A)`, `size(A) == 2`, `A == {"a": 1}`, `A != {"a": 1}`, `A == {}`,
-		`A.?a.orValue(false)`, `A.?a.orValue("") == ""`, `A.?a.hasValue()`, `A[?"a"].orValue(0) == 1`, `A.?a.?b.hasValue()`,
+		`A.?a.orValue(false)`, `A.?a.orValue("") == ""`, `A.?a.hasValue()`, `A.?a.hasValue(1)`, `A[?"a"].orValue(0) == 1`, `A.?a.?b.hasValue()`,
 		`A.?a.optMap(v, v == 1).orValue(false)`, `A.?a.or(A.?b).hasValue()`, `optional.of(A.a).value() == 1`, `A.?a == optional.none()`,
 		`[?A.?a].size() == 1`, `{?"x": A.?a}.size() == 1`, `[A.a] == [1]`, `{"x": A.a} == {"x": 1}`, `jwt.?missing.orValue(A.a) == 1`,
 		`A.exists(k, k == "a")`, `A.all(k, k == "a")`, `A.exists_one(k, A[k] == true)`, `A.map(k, k).size() == 2`, `A.filter(k, A[k] == true).size() == 2`,

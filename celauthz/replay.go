@@ -50,11 +50,14 @@ type Replayer struct {
 	always []*cel.AttributePatternType
 	// anyClaim are the parts that read claims without naming them.
 	anyClaim map[*part]bool
+	// widened are the parts with programs for all that a line leaves open,
+	// which is more than any question does.
+	widened map[*part]*part
 }
 
 // NewReplayer makes a replayer of a handler that has been compiled.
-func NewReplayer(h *Handler) *Replayer {
-	r := &Replayer{handler: h, anyClaim: make(map[*part]bool)}
+func NewReplayer(h *Handler) (*Replayer, error) {
+	r := &Replayer{handler: h, anyClaim: make(map[*part]bool), widened: make(map[*part]*part)}
 	for _, v := range variables {
 		if v.dependsOn&readsCaller != 0 && v.name != "jwt" && v.name != "mcp.version" {
 			r.always = append(r.always, cel.AttributePattern(v.name))
@@ -64,6 +67,11 @@ func NewReplayer(h *Handler) *Replayer {
 	for _, p := range h.parts() {
 		names, others := p.claims()
 		r.anyClaim[p] = others
+		widened, err := p.from.build(p.expr, leftOpen|readsCaller|readsNow)
+		if err != nil {
+			return nil, err
+		}
+		r.widened[p] = widened
 		named = append(named, names...)
 	}
 	slices.Sort(named)
@@ -72,7 +80,7 @@ func NewReplayer(h *Handler) *Replayer {
 			r.always = append(r.always, cel.AttributePattern("jwt").QualString(name))
 		}
 	}
-	return r
+	return r, nil
 }
 
 // parts are all that Replay evaluates.
@@ -244,6 +252,7 @@ func (r *Replayer) eval(ctx context.Context, p *part, a *activation) (v verdict,
 		wider.open = append(slices.Clip(a.open), cel.AttributePattern("jwt"))
 		a = &wider
 	}
+	p = r.widened[p]
 	out, err := p.evaluate(ctx, a)
 	if v = readVerdict(out, err); v == isUnknown {
 		_, why = p.explain(ctx, a)

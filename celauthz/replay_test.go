@@ -33,7 +33,16 @@ func replayerOf(t *testing.T, h *Handler) *Replayer {
 	if err := h.Compile(); err != nil {
 		t.Fatal(err)
 	}
-	return NewReplayer(h)
+	return newReplayer(t, h)
+}
+
+func newReplayer(t *testing.T, h *Handler) *Replayer {
+	t.Helper()
+	r, err := NewReplayer(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // TestReplayIsSound: what a replay decides is what the rules decide about
@@ -47,7 +56,7 @@ func TestReplayIsSound(t *testing.T) {
 			continue
 		}
 		policies++
-		r := NewReplayer(h)
+		r := newReplayer(t, h)
 		for range 12 {
 			o := someOperation(random)
 			if kind, _ := mcpwire.TargetOf(o.Method); kind == mcpwire.NoTarget {
@@ -209,14 +218,7 @@ func TestClaimsOfParts(t *testing.T) {
 		`{"x": jwt}.x.a`:                "[] true",
 		`["a"].exists(jwt, jwt == "a")`: "[] true", // another jwt, but who would write that
 	} {
-		s, err := newSplitter(expression)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := s.build(s.ast.Expr())
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := partOf(t, expression)
 		names, others := p.claims()
 		slices.Sort(names)
 		if got := fmt.Sprint(names, others); got != want {

@@ -41,11 +41,9 @@ func (v verdict) fails() bool { return v == isFalse || v == isError }
 // part is an expression, or one of the parts that && or || join at its top:
 // the smallest thing that is judged by itself.
 type part struct {
-	// whole evaluates when nothing is open, partial when something is.
-	whole, partial cel.Program
-	// The uncounted ones are for small input, where no evaluation can cost
-	// too much; nil where that cannot be known.
-	uncounted, uncountedPartial cel.Program
+	// whole evaluates when nothing is open that the part reads, partial when
+	// something is; partial is planned where a question may leave that open.
+	whole, partial programs
 	// dependsOn is what the part reads.
 	dependsOn reads
 	// loops: it iterates or searches texts, so its evaluation watches the
@@ -58,10 +56,19 @@ type part struct {
 	from *expression
 }
 
+// programs evaluate the same expression.
+type programs struct {
+	counted cel.Program
+	// uncounted is for small input, where no evaluation can cost too much;
+	// nil where that cannot be known.
+	uncounted cel.Program
+}
+
 // expression is what parts were made from.
 type expression struct {
 	text string
 	ast  *celast.AST
+	env  *cel.Env
 }
 
 // eval asks the part. It never panics, and whatever goes wrong is isError.
@@ -97,12 +104,13 @@ func (p *part) evaluate(ctx context.Context, a *activation) (out ref.Val, err er
 			out, err = nil, errPanic
 		}
 	}()
-	program, uncounted := p.whole, p.uncounted
+	planned := p.whole
 	if p.dependsOn&a.openReads != 0 {
-		program, uncounted = p.partial, p.uncountedPartial
+		planned = p.partial
 	}
-	if uncounted != nil && a.isSmall() {
-		program = uncounted
+	program := planned.counted
+	if planned.uncounted != nil && a.isSmall() {
+		program = planned.uncounted
 	}
 	if p.loops {
 		// inside an expression the deadline is looked at in loops only
@@ -134,30 +142,25 @@ func readVerdict(out ref.Val, err error) verdict {
 	}
 }
 
-// splitter builds parts from one checked expression.
-type splitter struct {
-	env *cel.Env
-	*expression
-}
-
-func newSplitter(text string) (*splitter, error) {
+// parseExpression parses and checks an expression.
+func parseExpression(text string) (*expression, error) {
 	checked, err := compile(text)
 	if err != nil {
 		return nil, err
 	}
-	env, err := environment()
+	env, err := planningEnvironment(checked.NativeRep())
 	if err != nil {
 		return nil, err
 	}
-	return &splitter{env, &expression{text, checked.NativeRep()}}, nil
+	return &expression{text, checked.NativeRep(), env}, nil
 }
 
 // split builds one part for each operand of the operator at the top of the
 // expression, or one for all of it.
-func (s *splitter) split(operator string) ([]*part, error) {
+func (e *expression) split(operator string) ([]*part, error) {
 	var parts []*part
-	for _, operand := range operands(s.ast.Expr(), operator) {
-		p, err := s.build(operand)
+	for _, operand := range operands(e.ast.Expr(), operator) {
+		p, err := e.build(operand, leftOpen)
 		if err != nil {
 			return nil, err
 		}
@@ -178,39 +181,40 @@ func operands(expr celast.Expr, operator string) []celast.Expr {
 	return list
 }
 
-func (s *splitter) build(expr celast.Expr) (*part, error) {
-	p := &part{expr: expr, from: s.expression}
-	celast.PostOrderVisit(expr, celast.NewExprVisitor(func(e celast.Expr) {
-		switch e.Kind() {
+// build makes a part of an operand, for questions that may leave open.
+func (e *expression) build(operand celast.Expr, open reads) (p *part, err error) {
+	p = &part{expr: operand, from: e}
+	celast.PostOrderVisit(operand, celast.NewExprVisitor(func(inner celast.Expr) {
+		switch inner.Kind() {
 		case celast.ComprehensionKind:
 			p.loops = true
 		case celast.CallKind:
-			name := e.AsCall().FunctionName()
+			name := inner.AsCall().FunctionName()
 			p.loops = p.loops || name == "matches" || strings.HasPrefix(name, "regex.")
 		default:
 		}
-		if reference := s.ast.ReferenceMap()[e.ID()]; reference != nil {
+		if reference := e.ast.ReferenceMap()[inner.ID()]; reference != nil {
 			p.dependsOn |= dependencies[strings.TrimPrefix(reference.Name, ".")]
 		}
 	}))
-	sub := celast.NewCheckedAST(celast.NewAST(expr, s.ast.SourceInfo()), s.ast.TypeMap(), s.ast.ReferenceMap())
-	options := []cel.ProgramOption{cel.CostLimit(costLimit), cel.InterruptCheckFrequency(interruptEvery)}
-	var err error
+	if p.whole, err = p.plan(cel.OptOptimize); err == nil && p.dependsOn&open != 0 {
+		p.partial, err = p.plan(cel.OptOptimize, cel.OptPartialEval)
+	}
+	return p, err
+}
+
+// plan makes the programs of a part.
+func (p *part) plan(options ...cel.EvalOption) (planned programs, err error) {
+	ast := p.from.ast
+	sub := celast.NewCheckedAST(celast.NewAST(p.expr, ast.SourceInfo()), ast.TypeMap(), ast.ReferenceMap())
 	if p.dependsOn&readsRequest == 0 && staysBelow(sub, costLimit) {
-		if p.uncounted, err = s.env.PlanProgram(sub, cel.EvalOptions(cel.OptOptimize)); err != nil {
-			return nil, err
-		}
-		if p.uncountedPartial, err = s.env.PlanProgram(sub, cel.EvalOptions(cel.OptOptimize, cel.OptPartialEval)); err != nil {
-			return nil, err
+		if planned.uncounted, err = p.from.env.PlanProgram(sub, cel.EvalOptions(options...)); err != nil {
+			return programs{}, err
 		}
 	}
-	if p.whole, err = s.env.PlanProgram(sub, append(options, cel.EvalOptions(cel.OptOptimize))...); err != nil {
-		return nil, err
-	}
-	if p.partial, err = s.env.PlanProgram(sub, append(options, cel.EvalOptions(cel.OptOptimize, cel.OptPartialEval))...); err != nil {
-		return nil, err
-	}
-	return p, nil
+	planned.counted, err = p.from.env.PlanProgram(sub,
+		cel.CostLimit(costLimit), cel.InterruptCheckFrequency(interruptEvery), cel.EvalOptions(options...))
+	return planned, err
 }
 
 var errTwoKinds = errors.New("one part mentions targets of two kinds, and no operation has both: " +
@@ -228,8 +232,8 @@ func checkKinds(parts []*part) error {
 }
 
 // compileParts compiles an expression for an action.
-func compileParts(expression string, act Action) (whole *part, parts []*part, err error) {
-	s, err := newSplitter(expression)
+func compileParts(text string, act Action) (whole *part, parts []*part, err error) {
+	e, err := parseExpression(text)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -237,10 +241,10 @@ func compileParts(expression string, act Action) (whole *part, parts []*part, er
 	if act == Deny {
 		operator = operators.LogicalOr
 	}
-	if parts, err = s.split(operator); err != nil {
+	if parts, err = e.split(operator); err != nil {
 		return nil, nil, fmt.Errorf("cannot be planned: %w", err)
 	}
-	pin := pinner{s.ast.ReferenceMap()}
+	pin := pinner{e.ast.ReferenceMap()}
 	if act != Allow {
 		for _, p := range parts {
 			// a require says nothing when it is true, a deny when it is false
@@ -248,8 +252,11 @@ func compileParts(expression string, act Action) (whole *part, parts []*part, er
 		}
 		return nil, parts, checkKinds(parts)
 	}
-	if whole, err = s.build(s.ast.Expr()); err != nil {
-		return nil, nil, fmt.Errorf("cannot be planned: %w", err)
+	if whole = parts[0]; len(parts) > 1 {
+		// it is asked about calls, which leave nothing open
+		if whole, err = e.build(e.ast.Expr(), 0); err != nil {
+			return nil, nil, fmt.Errorf("cannot be planned: %w", err)
+		}
 	}
 	whole.pins = pin.unless(whole.expr, false)
 	return whole, parts, nil

@@ -94,17 +94,24 @@ func verdictOf(t testing.TB, expression string, who *caller, what *subject) verd
 // open for an action.
 func verdictAbout(t testing.TB, expression string, q question, act Action, who *caller, what *subject) verdict {
 	t.Helper()
-	s, err := newSplitter(expression)
-	if err != nil {
-		t.Fatalf("%s: %v", expression, err)
-	}
-	p, err := s.build(s.ast.Expr())
-	if err != nil {
-		t.Fatalf("%s: %v", expression, err)
-	}
+	p := partOf(t, expression)
 	a := activation{caller: who, subject: what}
 	a.openReads, a.open = q.open(act, what.kind)
 	return p.eval(context.Background(), &a)
+}
+
+// partOf is an expression as one part.
+func partOf(t testing.TB, expression string) *part {
+	t.Helper()
+	e, err := parseExpression(expression)
+	if err != nil {
+		t.Fatalf("%s: %v", expression, err)
+	}
+	p, err := e.build(e.ast.Expr(), leftOpen)
+	if err != nil {
+		t.Fatalf("%s: %v", expression, err)
+	}
+	return p
 }
 
 func (q question) String() string {

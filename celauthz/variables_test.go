@@ -319,6 +319,7 @@ func TestFunctions(t *testing.T) {
 		"optionals": {
 			`jwt.?missing.orValue(1) == 1`, `jwt.?sub.hasValue()`, `optional.none().orValue(2) == 2`, `jwt[?"sub"].value() == "alice"`, `jwt.groups[?9].orValue("") == ""`,
 			`optional.of(1).optMap(x, x + 1).value() == 2`, `[?jwt.?missing] == []`, `jwt.?a.?b.or(optional.of(3)).value() == 3`, `optional.ofNonZeroValue("").hasValue() == false`,
+			`jwt.?sub.hasValue("alice") && !jwt.?sub.hasValue("bob") && !jwt.?missing.hasValue(1)`,
 		},
 	}
 	who := callerOf(t, alice)

@@ -50,7 +50,10 @@ func replayFile(c *call, h *handler, name string) (*replayed, error) {
 		source = file
 	}
 	found := &replayed{File: name, Changes: []*sameLines{}, UndecidedWhat: []*sameLines{}, seen: make(map[celauthz.Replayed]*sameLines)}
-	replayer := celauthz.NewReplayer(h.Handler)
+	replayer, err := celauthz.NewReplayer(h.Handler)
+	if err != nil {
+		return nil, err
+	}
 	lines := bufio.NewScanner(source)
 	lines.Buffer(nil, maxLogLine)
 	number := 0
