@@ -286,19 +286,14 @@ func TestA137_CostLimitWithoutState(t *testing.T) {
 		t.Fatalf("%d parts", len(parts))
 	}
 	for i, part := range parts {
-		for name, program := range map[string]cel.Program{"whole": part.whole.counted, "partial": part.partial.counted} {
-			if program == nil && name == "partial" {
-				continue // nothing that it reads is ever open
-			}
-			a := &activation{caller: callerOf(t, alice), subject: toolCall("t", `{"a":1}`)}
-			_, details, _ := program.ContextEval(context.Background(), a)
-			if details == nil || details.ActualCost() == nil {
-				t.Errorf("part %d, %s: no cost is tracked", i, name)
-				continue
-			}
-			if details.State() != nil {
-				t.Errorf("part %d, %s: state is tracked", i, name)
-			}
+		a := &activation{caller: callerOf(t, alice), subject: toolCall("t", `{"a":1}`)}
+		_, details, _ := part.program.ContextEval(context.Background(), a)
+		if details == nil || details.ActualCost() == nil {
+			t.Errorf("part %d: no cost is tracked", i)
+			continue
+		}
+		if details.State() != nil {
+			t.Errorf("part %d: state is tracked", i)
 		}
 	}
 }
@@ -353,7 +348,7 @@ func (explosive) ContextEval(context.Context, any) (ref.Val, *cel.EvalDetails, e
 
 func TestA138_PanicOutsideTheLibrary(t *testing.T) {
 	for _, loops := range []bool{false, true} {
-		broken := &part{whole: programs{counted: explosive{}}, partial: programs{counted: explosive{}}, dependsOn: readsTool | readsArguments, loops: loops}
+		broken := &part{program: explosive{}, dependsOn: readsTool | readsArguments, loops: loops}
 		deny, require, allow := new(policy), new(policy), new(policy)
 		deny.denies.add(clause{"r", broken}, broken)
 		require.requires.add(clause{"r", broken}, broken)

@@ -37,8 +37,8 @@ func TestUncounted(t *testing.T) {
 			t.Errorf("%s: %v", expression, err)
 			continue
 		}
-		if (whole.whole.uncounted != nil) != bounded {
-			t.Errorf("%s: uncounted %t, want %t", expression, whole.whole.uncounted != nil, bounded)
+		if (whole.uncounted != nil) != bounded {
+			t.Errorf("%s: uncounted %t, want %t", expression, whole.uncounted != nil, bounded)
 		}
 	}
 }

@@ -41,9 +41,9 @@ func (v verdict) fails() bool { return v == isFalse || v == isError }
 // part is an expression, or one of the parts that && or || join at its top:
 // the smallest thing that is judged by itself.
 type part struct {
-	// whole evaluates when nothing is open that the part reads, partial when
-	// something is; partial is planned where a question may leave that open.
-	whole, partial programs
+	// program counts what an evaluation costs. The uncounted one is for small
+	// input, where none can cost too much; nil where that cannot be known.
+	program, uncounted cel.Program
 	// dependsOn is what the part reads.
 	dependsOn reads
 	// loops: it iterates or searches texts, so its evaluation watches the
@@ -54,14 +54,6 @@ type part struct {
 	// expr is the part in its expression, for those who ask why.
 	expr celast.Expr
 	from *expression
-}
-
-// programs evaluate the same expression.
-type programs struct {
-	counted cel.Program
-	// uncounted is for small input, where no evaluation can cost too much;
-	// nil where that cannot be known.
-	uncounted cel.Program
 }
 
 // expression is what parts were made from.
@@ -104,13 +96,9 @@ func (p *part) evaluate(ctx context.Context, a *activation) (out ref.Val, err er
 			out, err = nil, errPanic
 		}
 	}()
-	planned := p.whole
-	if p.dependsOn&a.openReads != 0 {
-		planned = p.partial
-	}
-	program := planned.counted
-	if planned.uncounted != nil && a.isSmall() {
-		program = planned.uncounted
+	program := p.program
+	if p.uncounted != nil && a.isSmall() {
+		program = p.uncounted
 	}
 	if p.loops {
 		// inside an expression the deadline is looked at in loops only
@@ -182,8 +170,8 @@ func operands(expr celast.Expr, operator string) []celast.Expr {
 }
 
 // build makes a part of an operand, for questions that may leave open.
-func (e *expression) build(operand celast.Expr, open reads) (p *part, err error) {
-	p = &part{expr: operand, from: e}
+func (e *expression) build(operand celast.Expr, open reads) (*part, error) {
+	p := &part{expr: operand, from: e}
 	celast.PostOrderVisit(operand, celast.NewExprVisitor(func(inner celast.Expr) {
 		switch inner.Kind() {
 		case celast.ComprehensionKind:
@@ -197,24 +185,25 @@ func (e *expression) build(operand celast.Expr, open reads) (p *part, err error)
 			p.dependsOn |= dependencies[strings.TrimPrefix(reference.Name, ".")]
 		}
 	}))
-	if p.whole, err = p.plan(cel.OptOptimize); err == nil && p.dependsOn&open != 0 {
-		p.partial, err = p.plan(cel.OptOptimize, cel.OptPartialEval)
-	}
-	return p, err
+	return p, p.plan(p.dependsOn&open != 0)
 }
 
-// plan makes the programs of a part.
-func (p *part) plan(options ...cel.EvalOption) (planned programs, err error) {
-	ast := p.from.ast
+// plan makes the programs of a part; partial, if something that it reads may
+// be open.
+func (p *part) plan(partial bool) (err error) {
+	options := []cel.EvalOption{cel.OptOptimize}
+	if partial {
+		options = append(options, cel.OptPartialEval)
+	}
+	ast, env := p.from.ast, p.from.env
 	sub := celast.NewCheckedAST(celast.NewAST(p.expr, ast.SourceInfo()), ast.TypeMap(), ast.ReferenceMap())
 	if p.dependsOn&readsRequest == 0 && staysBelow(sub, costLimit) {
-		if planned.uncounted, err = p.from.env.PlanProgram(sub, cel.EvalOptions(options...)); err != nil {
-			return programs{}, err
+		if p.uncounted, err = env.PlanProgram(sub, cel.EvalOptions(options...)); err != nil {
+			return err
 		}
 	}
-	planned.counted, err = p.from.env.PlanProgram(sub,
-		cel.CostLimit(costLimit), cel.InterruptCheckFrequency(interruptEvery), cel.EvalOptions(options...))
-	return planned, err
+	p.program, err = env.PlanProgram(sub, cel.EvalOptions(options...), cel.CostLimit(costLimit), cel.InterruptCheckFrequency(interruptEvery))
+	return err
 }
 
 var errTwoKinds = errors.New("one part mentions targets of two kinds, and no operation has both: " +
