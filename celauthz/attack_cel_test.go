@@ -280,9 +280,9 @@ func TestA137_CostLimitWithoutState(t *testing.T) {
 		parts = append(parts, c.part)
 	}
 	for _, c := range p.allows.list {
-		parts = append(append(parts, c.whole), c.parts...)
+		parts = append(parts, c.parts...)
 	}
-	if len(parts) != 7 {
+	if len(parts) != 6 {
 		t.Fatalf("%d parts", len(parts))
 	}
 	for i, part := range parts {
@@ -348,11 +348,11 @@ func (explosive) ContextEval(context.Context, any) (ref.Val, *cel.EvalDetails, e
 
 func TestA138_PanicOutsideTheLibrary(t *testing.T) {
 	for _, loops := range []bool{false, true} {
-		broken := &part{program: explosive{}, dependsOn: readsTool | readsArguments, loops: loops}
+		broken := &part{program: explosive{}, about: about{dependsOn: readsTool | readsArguments}, loops: loops}
 		deny, require, allow := new(policy), new(policy), new(policy)
-		deny.denies.add(clause{"r", broken}, broken)
-		require.requires.add(clause{"r", broken}, broken)
-		allow.allows.add(allowClause{rule: "r", whole: broken, parts: []*part{broken}}, broken)
+		deny.denies.add(clause{"r", broken}, broken.about)
+		require.requires.add(clause{"r", broken}, broken.about)
+		allow.allows.add(newAllowClause("r", []*part{broken}), broken.about)
 		for name, p := range map[string]*policy{"deny": deny, "require": require, "allow": allow} {
 			for _, q := range []question{mayCall, isVisible, mayPass, mayAnything} {
 				if d := p.decide(context.Background(), q, callerOf(t, alice), subjectOf(q)); d.allowed {

@@ -84,7 +84,7 @@ func TestNoGates(t *testing.T) {
 		`jwt.groups.exists(g, g == "a") && jwt.sub.matches("a")`:            0,
 		`mcp.tool.arguments.owner == jwt.sub && mcp.version == jwt.version`: 0,
 	} {
-		_, parts, err := compileParts(expression, Allow)
+		parts, err := compileParts(expression, Allow)
 		if err != nil {
 			t.Fatal(err)
 		}

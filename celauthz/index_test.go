@@ -12,12 +12,12 @@ import (
 // pinsOf are the pins of the first part of a rule.
 func pinsOf(t *testing.T, act Action, expression string) *pins {
 	t.Helper()
-	whole, parts, err := compileParts(expression, act)
+	parts, err := compileParts(expression, act)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if act == Allow {
-		return whole.pins
+		return newAllowClause("r", parts).pins
 	}
 	return parts[0].pins
 }
@@ -105,19 +105,17 @@ func TestPins(t *testing.T) {
 // unindexed is a policy that asks every rule about every name.
 func unindexed(p *policy) *policy {
 	plain := new(policy)
-	unpinned := func(p *part) *part {
-		copied := *p
-		copied.pins = nil
-		return &copied
+	unpinned := func(x about) about {
+		return about{dependsOn: x.dependsOn}
 	}
 	for _, c := range p.denies.list {
-		plain.denies.add(c, unpinned(c.part))
+		plain.denies.add(c, unpinned(c.part.about))
 	}
 	for _, c := range p.requires.list {
-		plain.requires.add(c, unpinned(c.part))
+		plain.requires.add(c, unpinned(c.part.about))
 	}
 	for _, c := range p.allows.list {
-		plain.allows.add(c, unpinned(c.whole))
+		plain.allows.add(c, unpinned(c.about))
 	}
 	return plain
 }

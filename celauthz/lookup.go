@@ -46,15 +46,15 @@ func (x *affixIndex) add(text string, number int) {
 	x.byText[text] = append(x.byText[text], number)
 }
 
-// add appends one, which is decided by a part.
-func (x *indexed[C]) add(c C, p *part) {
+// add appends one.
+func (x *indexed[C]) add(c C, what about) {
 	number := len(x.list)
 	x.list = append(x.list, c)
 	for kind := range mcpwire.TargetKind(kinds) {
-		if !p.applies(mayCall, kind) {
+		if !what.applies(mayCall, kind) {
 			continue
 		}
-		switch pins := p.pins; {
+		switch pins := what.pins; {
 		case pins == nil || pins.kind != kind:
 			x.general[kind] = append(x.general[kind], candidate{number, nil})
 		case !pins.areFound():

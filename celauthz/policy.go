@@ -64,14 +64,23 @@ type clause struct {
 	part *part
 }
 
-// allowClause is one expression of an allow: as a whole for calls, and the
-// operands of its && for questions that leave something open.
+// allowClause is one expression of an allow: the operands of its &&, all of
+// which have to be true.
 type allowClause struct {
-	rule  string
-	whole *part
+	rule string
+	about
 	parts []*part
 	// gates are those of the parts that nothing but the token decides.
 	gates []*part
+}
+
+func newAllowClause(rule string, parts []*part) allowClause {
+	c := allowClause{rule: rule, parts: parts, gates: gatesOf(parts)}
+	for _, part := range parts {
+		c.dependsOn |= part.dependsOn
+		c.pins = smallest(c.pins, part.pins)
+	}
+	return c
 }
 
 var errNoRules = errors.New("mcp_authorize needs at least one rule: allow, deny or require")
@@ -136,7 +145,7 @@ func (p *policy) addParts(name string, rule *Rule) error {
 		return errors.New("has no expression")
 	}
 	for _, expression := range rule.MatchExpressions {
-		whole, parts, err := compileParts(expression, rule.Action)
+		parts, err := compileParts(expression, rule.Action)
 		if err != nil {
 			return err
 		}
@@ -146,16 +155,16 @@ func (p *policy) addParts(name string, rule *Rule) error {
 		}
 		switch rule.Action {
 		case Allow:
-			gates := gatesOf(parts)
-			p.gated = p.gated || len(gates) > 0
-			p.allows.add(allowClause{name, whole, parts, gates}, whole)
+			c := newAllowClause(name, parts)
+			p.gated = p.gated || len(c.gates) > 0
+			p.allows.add(c, c.about)
 		case Deny:
 			for _, part := range parts {
-				p.denies.add(clause{name, part}, part)
+				p.denies.add(clause{name, part}, part.about)
 			}
 		case Require:
 			for _, part := range parts {
-				p.requires.add(clause{name, part}, part)
+				p.requires.add(clause{name, part}, part.about)
 			}
 		}
 	}
@@ -286,37 +295,24 @@ func (p *policy) grant(ctx context.Context, q question, a *activation) decision 
 
 // applies reports whether an allow says anything about a question.
 func (c *allowClause) applies(q question, kind mcpwire.TargetKind) bool {
-	if q == mayPassUnknown && c.whole.dependsOn&readsMethod == 0 {
+	if q == mayPassUnknown && c.dependsOn&readsMethod == 0 {
 		return false
 	}
-	return c.whole.applies(q, kind)
+	return c.about.applies(q, kind)
 }
 
-// grants reports whether an allow could become true. Its parts are judged
-// one by one, because an error beside something open can never become true,
-// and CEL would call the two together unknown.
+// grants reports whether an allow is true or, where the question leaves
+// something open, could become true. Its parts are judged one by one, because
+// an error beside something open can never become true, and CEL would call the
+// two together unknown.
 func (c *allowClause) grants(ctx context.Context, q question, a *activation) bool {
-	if q == mayCall {
-		return c.whole.eval(ctx, a) == isTrue
-	}
 	for _, part := range c.parts {
-		v := part.eval(ctx, a)
-		if v == isUnknown && q != mayPassUnknown {
-			continue
-		}
-		if v != isTrue {
+		switch v := part.eval(ctx, a); {
+		case v == isTrue:
+		case v == isUnknown && q != mayCall && q != mayPassUnknown:
+		default:
 			return false
 		}
 	}
 	return true
-}
-
-// applies reports whether a part says anything about a question: one that
-// mentions only targets of another kind does not.
-func (p *part) applies(q question, kind mcpwire.TargetKind) bool {
-	targets := p.dependsOn & readsTarget
-	if targets == 0 || (q != mayCall && q != isVisible) {
-		return true
-	}
-	return targets&kindReads(kind) != 0
 }

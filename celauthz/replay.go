@@ -89,7 +89,7 @@ func (h *Handler) parts() (list []*part) {
 		list = append(list, c.part)
 	}
 	for _, c := range h.policy.allows.list {
-		list = append(list, c.whole)
+		list = append(list, c.parts...)
 	}
 	for _, need := range h.scopes.needs {
 		list = append(list, need.parts...)
@@ -326,7 +326,7 @@ func (r *Replayer) grant(ctx context.Context, a *activation, open func(name, why
 		if !c.applies(mayCall, a.kind) {
 			continue
 		}
-		switch v, why := r.eval(ctx, c.whole, a); v {
+		switch v, why := r.all(ctx, c.parts, a); v {
 		case isTrue:
 			return c.rule, false
 		case isUnknown:
@@ -337,4 +337,20 @@ func (r *Replayer) grant(ctx context.Context, a *activation, open func(name, why
 		open(name, reason)
 	}
 	return "", perhaps
+}
+
+// all is eval for the parts of an allow: false if one of them is not true and
+// cannot become true.
+func (r *Replayer) all(ctx context.Context, parts []*part, a *activation) (v verdict, why string) {
+	v = isTrue
+	for _, part := range parts {
+		switch one, reason := r.eval(ctx, part, a); one {
+		case isTrue:
+		case isUnknown:
+			v, why = isUnknown, reason
+		default:
+			return isFalse, ""
+		}
+	}
+	return v, why
 }

@@ -44,16 +44,31 @@ type part struct {
 	// program counts what an evaluation costs. The uncounted one is for small
 	// input, where none can cost too much; nil where that cannot be known.
 	program, uncounted cel.Program
-	// dependsOn is what the part reads.
-	dependsOn reads
+	about
 	// loops: it iterates or searches texts, so its evaluation watches the
 	// deadline.
 	loops bool
-	// pins are the names for which it has to be evaluated; nil for all.
-	pins *pins
 	// expr is the part in its expression, for those who ask why.
 	expr celast.Expr
 	from *expression
+}
+
+// about tells which questions something has to be asked.
+type about struct {
+	// dependsOn is what it reads.
+	dependsOn reads
+	// pins are the names for which it has to be evaluated; nil for all.
+	pins *pins
+}
+
+// applies reports whether it says anything about a question: what mentions
+// only targets of another kind does not.
+func (x about) applies(q question, kind mcpwire.TargetKind) bool {
+	targets := x.dependsOn & readsTarget
+	if targets == 0 || (q != mayCall && q != isVisible) {
+		return true
+	}
+	return targets&kindReads(kind) != 0
 }
 
 // expression is what parts were made from.
@@ -221,32 +236,26 @@ func checkKinds(parts []*part) error {
 }
 
 // compileParts compiles an expression for an action.
-func compileParts(text string, act Action) (whole *part, parts []*part, err error) {
+func compileParts(text string, act Action) ([]*part, error) {
 	e, err := parseExpression(text)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	operator := operators.LogicalAnd
 	if act == Deny {
 		operator = operators.LogicalOr
 	}
-	if parts, err = e.split(operator); err != nil {
-		return nil, nil, fmt.Errorf("cannot be planned: %w", err)
+	parts, err := e.split(operator)
+	if err != nil {
+		return nil, fmt.Errorf("cannot be planned: %w", err)
 	}
 	pin := pinner{e.ast.ReferenceMap()}
-	if act != Allow {
-		for _, p := range parts {
-			// a require says nothing when it is true, a deny when it is false
-			p.pins = pin.unless(p.expr, act == Require)
-		}
-		return nil, parts, checkKinds(parts)
+	for _, p := range parts {
+		// a require says nothing when it is true, the others when it is false
+		p.pins = pin.unless(p.expr, act == Require)
 	}
-	if whole = parts[0]; len(parts) > 1 {
-		// it is asked about calls, which leave nothing open
-		if whole, err = e.build(e.ast.Expr(), 0); err != nil {
-			return nil, nil, fmt.Errorf("cannot be planned: %w", err)
-		}
+	if act == Allow {
+		return parts, nil
 	}
-	whole.pins = pin.unless(whole.expr, false)
-	return whole, parts, nil
+	return parts, checkKinds(parts)
 }

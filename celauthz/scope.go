@@ -52,7 +52,7 @@ func compileScopes(scopes []*Scope, implies map[string][]string) (*scopePolicy, 
 			return nil, err
 		}
 		// like a deny, a condition is judged part by part
-		_, parts, err := compileParts(s.When, Deny)
+		parts, err := compileParts(s.When, Deny)
 		if err != nil {
 			return nil, fmt.Errorf("scope %q: %w", s.Scope, err)
 		}

@@ -39,12 +39,9 @@ func (p *policy) explainRule(ctx context.Context, q question, a *activation, nam
 			if c.rule != name {
 				continue
 			}
-			e := ExpressionVerdict{Expression: c.whole.from.text, Verdict: doesNotApply}
+			e := ExpressionVerdict{Expression: c.parts[0].from.text, Verdict: doesNotApply}
 			if c.applies(q, a.kind) {
 				e = explainParts(ctx, q, a, c.parts, isFalse)
-				if q == mayCall {
-					e.Verdict, e.Detail = c.whole.explain(ctx, a)
-				}
 				if c.grants(ctx, q, a) {
 					v.Effect = "grants"
 				}
