@@ -64,15 +64,25 @@ func NewReplayer(h *Handler) (*Replayer, error) {
 		}
 	}
 	var named []string
+	var again struct {
+		*parsed
+		operands []celast.Expr
+		widened  []*part
+	}
 	for _, p := range h.parts() {
-		names, others := p.claims()
-		r.anyClaim[p] = others
-		widened, err := p.from.build(p.expr, leftOpen|readsCaller|readsNow)
-		if err != nil {
-			return nil, err
+		if again.parsed == nil || again.expression != p.from { // parts of one follow each other
+			var err error
+			if again.parsed, err = p.from.parse(); err != nil {
+				return nil, err
+			}
+			again.operands = again.parsed.operands()
+			if again.widened, err = again.build(leftOpen | readsCaller | readsNow); err != nil {
+				return nil, err
+			}
 		}
-		r.widened[p] = widened
+		names, others := again.claims(again.operands[p.operand])
 		named = append(named, names...)
+		r.anyClaim[p], r.widened[p] = others, again.widened[p.operand]
 	}
 	slices.Sort(named)
 	for _, name := range slices.Compact(named) {
@@ -97,14 +107,14 @@ func (h *Handler) parts() (list []*part) {
 	return list
 }
 
-// claims are the claims that a part names; others, that it may read more.
-func (p *part) claims() (names []string, others bool) {
+// claims are the claims that an operand names; others, that it may read more.
+func (e *parsed) claims(operand celast.Expr) (names []string, others bool) {
 	all, named := 0, 0
-	isJWT := func(e celast.Expr) bool {
-		reference := p.from.ast.ReferenceMap()[e.ID()]
-		return e.Kind() == celast.IdentKind && reference != nil && (reference.Name == "jwt" || reference.Name == ".jwt")
+	isJWT := func(inner celast.Expr) bool {
+		reference := e.ast.ReferenceMap()[inner.ID()]
+		return inner.Kind() == celast.IdentKind && reference != nil && (reference.Name == "jwt" || reference.Name == ".jwt")
 	}
-	celast.PostOrderVisit(p.expr, celast.NewExprVisitor(func(e celast.Expr) {
+	celast.PostOrderVisit(operand, celast.NewExprVisitor(func(e celast.Expr) {
 		switch {
 		case isJWT(e):
 			all++

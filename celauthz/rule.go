@@ -48,9 +48,11 @@ type part struct {
 	// loops: it iterates or searches texts, so its evaluation watches the
 	// deadline.
 	loops bool
-	// expr is the part in its expression, for those who ask why.
-	expr celast.Expr
-	from *expression
+	// text is the part as it was written, but for white space and the like.
+	text string
+	// from is its expression, of which it is this operand.
+	from    *expression
+	operand int
 }
 
 // about tells which questions something has to be asked.
@@ -71,11 +73,11 @@ func (x about) applies(q question, kind mcpwire.TargetKind) bool {
 	return targets&kindReads(kind) != 0
 }
 
-// expression is what parts were made from.
+// expression is what parts were made from: the operands of the operator at its
+// top, or all of it. Its syntax tree is not kept, for there may be thousands of
+// rules.
 type expression struct {
-	text string
-	ast  *celast.AST
-	env  *cel.Env
+	text, operator string
 }
 
 // eval asks the part. It never panics, and whatever goes wrong is isError.
@@ -145,9 +147,15 @@ func readVerdict(out ref.Val, err error) verdict {
 	}
 }
 
-// parseExpression parses and checks an expression.
-func parseExpression(text string) (*expression, error) {
-	checked, err := compile(text)
+// parsed is an expression that has been parsed and checked.
+type parsed struct {
+	*expression
+	ast *celast.AST
+	env *cel.Env
+}
+
+func (e *expression) parse() (*parsed, error) {
+	checked, err := compile(e.text)
 	if err != nil {
 		return nil, err
 	}
@@ -155,21 +163,12 @@ func parseExpression(text string) (*expression, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &expression{text, checked.NativeRep(), env}, nil
+	return &parsed{e, checked.NativeRep(), env}, nil
 }
 
-// split builds one part for each operand of the operator at the top of the
-// expression, or one for all of it.
-func (e *expression) split(operator string) ([]*part, error) {
-	var parts []*part
-	for _, operand := range operands(e.ast.Expr(), operator) {
-		p, err := e.build(operand, leftOpen)
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, p)
-	}
-	return parts, nil
+// operands are what the parts of the expression are made from.
+func (e *parsed) operands() []celast.Expr {
+	return operands(e.ast.Expr(), e.operator)
 }
 
 // operands flattens a && b && c.
@@ -184,10 +183,34 @@ func operands(expr celast.Expr, operator string) []celast.Expr {
 	return list
 }
 
-// build makes a part of an operand, for questions that may leave open.
-func (e *expression) build(operand celast.Expr, open reads) (*part, error) {
-	p := &part{expr: operand, from: e}
-	celast.PostOrderVisit(operand, celast.NewExprVisitor(func(inner celast.Expr) {
+// build makes a part of each operand, for questions that may leave open.
+func (e *parsed) build(open reads) ([]*part, error) {
+	var parts []*part
+	for i, expr := range e.operands() {
+		p := &part{text: e.textOf(expr), from: e.expression, operand: i}
+		p.read(expr, e.ast.ReferenceMap())
+		if err := e.plan(p, expr, p.dependsOn&open != 0); err != nil {
+			return nil, fmt.Errorf("cannot be planned: %w", err)
+		}
+		parts = append(parts, p)
+	}
+	return parts, nil
+}
+
+func (e *parsed) textOf(expr celast.Expr) string {
+	if expr.ID() == e.ast.Expr().ID() {
+		return e.text
+	}
+	text, err := cel.ExprToString(expr, e.ast.SourceInfo())
+	if err != nil {
+		return e.text
+	}
+	return text
+}
+
+// read finds what the part reads, and whether it loops.
+func (p *part) read(expr celast.Expr, references map[int64]*celast.ReferenceInfo) {
+	celast.PostOrderVisit(expr, celast.NewExprVisitor(func(inner celast.Expr) {
 		switch inner.Kind() {
 		case celast.ComprehensionKind:
 			p.loops = true
@@ -196,28 +219,26 @@ func (e *expression) build(operand celast.Expr, open reads) (*part, error) {
 			p.loops = p.loops || name == "matches" || strings.HasPrefix(name, "regex.")
 		default:
 		}
-		if reference := e.ast.ReferenceMap()[inner.ID()]; reference != nil {
+		if reference := references[inner.ID()]; reference != nil {
 			p.dependsOn |= dependencies[strings.TrimPrefix(reference.Name, ".")]
 		}
 	}))
-	return p, p.plan(p.dependsOn&open != 0)
 }
 
 // plan makes the programs of a part; partial, if something that it reads may
 // be open.
-func (p *part) plan(partial bool) (err error) {
+func (e *parsed) plan(p *part, expr celast.Expr, partial bool) (err error) {
 	options := []cel.EvalOption{cel.OptOptimize}
 	if partial {
 		options = append(options, cel.OptPartialEval)
 	}
-	ast, env := p.from.ast, p.from.env
-	sub := celast.NewCheckedAST(celast.NewAST(p.expr, ast.SourceInfo()), ast.TypeMap(), ast.ReferenceMap())
+	sub := celast.NewCheckedAST(celast.NewAST(expr, e.ast.SourceInfo()), e.ast.TypeMap(), e.ast.ReferenceMap())
 	if p.dependsOn&readsRequest == 0 && staysBelow(sub, costLimit) {
-		if p.uncounted, err = env.PlanProgram(sub, cel.EvalOptions(options...)); err != nil {
+		if p.uncounted, err = e.env.PlanProgram(sub, cel.EvalOptions(options...)); err != nil {
 			return err
 		}
 	}
-	p.program, err = env.PlanProgram(sub, cel.EvalOptions(options...), cel.CostLimit(costLimit), cel.InterruptCheckFrequency(interruptEvery))
+	p.program, err = e.env.PlanProgram(sub, cel.EvalOptions(options...), cel.CostLimit(costLimit), cel.InterruptCheckFrequency(interruptEvery))
 	return err
 }
 
@@ -237,22 +258,22 @@ func checkKinds(parts []*part) error {
 
 // compileParts compiles an expression for an action.
 func compileParts(text string, act Action) ([]*part, error) {
-	e, err := parseExpression(text)
-	if err != nil {
-		return nil, err
-	}
 	operator := operators.LogicalAnd
 	if act == Deny {
 		operator = operators.LogicalOr
 	}
-	parts, err := e.split(operator)
+	e, err := (&expression{text, operator}).parse()
 	if err != nil {
-		return nil, fmt.Errorf("cannot be planned: %w", err)
+		return nil, err
+	}
+	parts, err := e.build(leftOpen)
+	if err != nil {
+		return nil, err
 	}
 	pin := pinner{e.ast.ReferenceMap()}
-	for _, p := range parts {
+	for i, expr := range e.operands() {
 		// a require says nothing when it is true, the others when it is false
-		p.pins = pin.unless(p.expr, act == Require)
+		parts[i].pins = pin.unless(expr, act == Require)
 	}
 	if act == Allow {
 		return parts, nil

@@ -101,17 +101,17 @@ func verdictAbout(t testing.TB, expression string, q question, act Action, who *
 }
 
 // partOf is an expression as one part.
-func partOf(t testing.TB, expression string) *part {
+func partOf(t testing.TB, text string) *part {
 	t.Helper()
-	e, err := parseExpression(expression)
+	e, err := (&expression{text: text}).parse()
 	if err != nil {
-		t.Fatalf("%s: %v", expression, err)
+		t.Fatalf("%s: %v", text, err)
 	}
-	p, err := e.build(e.ast.Expr(), leftOpen)
+	parts, err := e.build(leftOpen)
 	if err != nil {
-		t.Fatalf("%s: %v", expression, err)
+		t.Fatalf("%s: %v", text, err)
 	}
-	return p
+	return parts[0]
 }
 
 func (q question) String() string {

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
 )
@@ -92,7 +91,7 @@ const doesNotApply = "does-not-apply"
 func explainParts(ctx context.Context, q question, a *activation, parts []*part, decisive verdict) ExpressionVerdict {
 	e := ExpressionVerdict{Expression: parts[0].from.text}
 	for _, p := range parts {
-		one := ExpressionVerdict{Expression: p.text(), Verdict: doesNotApply}
+		one := ExpressionVerdict{Expression: p.text, Verdict: doesNotApply}
 		if p.applies(q, a.kind) {
 			one.Verdict, one.Detail = p.explain(ctx, a)
 		}
@@ -112,18 +111,6 @@ func explainParts(ctx context.Context, q question, a *activation, parts []*part,
 		e.Parts = nil
 	}
 	return e
-}
-
-// text is the part as it was written, but for white space and the like.
-func (p *part) text() string {
-	if p.expr.ID() == p.from.ast.Expr().ID() {
-		return p.from.text
-	}
-	text, err := cel.ExprToString(p.expr, p.from.ast.SourceInfo())
-	if err != nil {
-		return p.from.text
-	}
-	return text
 }
 
 // explain is eval with words.
