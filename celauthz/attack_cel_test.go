@@ -348,11 +348,11 @@ func (explosive) ContextEval(context.Context, any) (ref.Val, *cel.EvalDetails, e
 
 func TestA138_PanicOutsideTheLibrary(t *testing.T) {
 	for _, loops := range []bool{false, true} {
-		broken := &part{program: explosive{}, about: about{dependsOn: readsTool | readsArguments}, loops: loops}
+		broken := &part{program: explosive{}, relevance: relevance{dependsOn: readsTool | readsArguments}, loops: loops}
 		deny, require, allow := new(policy), new(policy), new(policy)
-		deny.denies.add(clause{"r", broken}, broken.about)
-		require.requires.add(clause{"r", broken}, broken.about)
-		allow.allows.add(newAllowClause("r", []*part{broken}), broken.about)
+		deny.denies.add(clause{"r", broken}, broken.relevance)
+		require.requires.add(clause{"r", broken}, broken.relevance)
+		allow.allows.add(newAllowClause("r", []*part{broken}), broken.relevance)
 		for name, p := range map[string]*policy{"deny": deny, "require": require, "allow": allow} {
 			for _, q := range []question{mayCall, isVisible, mayPass, mayAnything} {
 				if d := p.decide(context.Background(), q, callerOf(t, alice), subjectOf(q)); d.allowed {

@@ -235,6 +235,7 @@ func TestExplainParts(t *testing.T) {
 		{Name: "people", Action: Allow, MatchExpressions: []string{`jwt.sub == 'alice' && mcp.tool.arguments.a == 1`, `"x" in jwt.groups`, `jwt.sub`}},
 		{Action: Require, MatchExpressions: []string{`jwt.age > 3 && [1, 2].all(n, n < 3)`}},
 		{Action: Allow, MatchExpressions: []string{`mcp.prompt.name == "p"`}},
+		{Action: Allow, MatchExpressions: []string{`mcp.tool.name == "drop" && mcp.prompt.name == "p"`}},
 	}}
 	if err := h.Compile(); err != nil {
 		t.Fatal(err)
@@ -268,6 +269,13 @@ func TestExplainParts(t *testing.T) {
 			},
 		}}},
 		{"allow#1", Allow, "none", []ExpressionVerdict{{`mcp.prompt.name == "p"`, "does-not-apply", "", nil}}},
+		// no operation has both
+		{"allow#3", Allow, "none", []ExpressionVerdict{{
+			`mcp.tool.name == "drop" && mcp.prompt.name == "p"`, "error", "no such attribute(s): mcp.prompt.name", []ExpressionVerdict{
+				{`mcp.tool.name == "drop"`, "true", "", nil},
+				{`mcp.prompt.name == "p"`, "error", "no such attribute(s): mcp.prompt.name", nil},
+			},
+		}}},
 	}
 	want[3].Name = "allow#2"
 	if got := found.Questions[0]; got.Asked != "call" || got.Target != "drop" || mustJSON(t, got.Rules) != mustJSON(t, want) {

@@ -105,17 +105,17 @@ func TestPins(t *testing.T) {
 // unindexed is a policy that asks every rule about every name.
 func unindexed(p *policy) *policy {
 	plain := new(policy)
-	unpinned := func(x about) about {
-		return about{dependsOn: x.dependsOn}
+	unpinned := func(x relevance) relevance {
+		return relevance{dependsOn: x.dependsOn}
 	}
 	for _, c := range p.denies.list {
-		plain.denies.add(c, unpinned(c.part.about))
+		plain.denies.add(c, unpinned(c.part.relevance))
 	}
 	for _, c := range p.requires.list {
-		plain.requires.add(c, unpinned(c.part.about))
+		plain.requires.add(c, unpinned(c.part.relevance))
 	}
 	for _, c := range p.allows.list {
-		plain.allows.add(c, unpinned(c.about))
+		plain.allows.add(c, unpinned(c.relevance))
 	}
 	return plain
 }

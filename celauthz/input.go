@@ -76,9 +76,8 @@ func (c *caller) about(what subject) *subject {
 type activation struct {
 	*caller
 	*subject
-	// openReads and open say what the question leaves open.
-	openReads reads
-	open      []*cel.AttributePatternType
+	// open is what the question leaves open.
+	open []*cel.AttributePatternType
 	// remembers: the question is about an entry of a list, and others will
 	// differ from it in the name alone.
 	remembers bool

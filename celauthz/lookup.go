@@ -47,7 +47,7 @@ func (x *affixIndex) add(text string, number int) {
 }
 
 // add appends one.
-func (x *indexed[C]) add(c C, what about) {
+func (x *indexed[C]) add(c C, what relevance) {
 	number := len(x.list)
 	x.list = append(x.list, c)
 	for kind := range mcpwire.TargetKind(kinds) {

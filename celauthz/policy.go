@@ -68,7 +68,7 @@ type clause struct {
 // which have to be true.
 type allowClause struct {
 	rule string
-	about
+	relevance
 	parts []*part
 	// gates are those of the parts that nothing but the token decides.
 	gates []*part
@@ -157,14 +157,14 @@ func (p *policy) addParts(name string, rule *Rule) error {
 		case Allow:
 			c := newAllowClause(name, parts)
 			p.gated = p.gated || len(c.gates) > 0
-			p.allows.add(c, c.about)
+			p.allows.add(c, c.relevance)
 		case Deny:
 			for _, part := range parts {
-				p.denies.add(clause{name, part}, part.about)
+				p.denies.add(clause{name, part}, part.relevance)
 			}
 		case Require:
 			for _, part := range parts {
-				p.requires.add(clause{name, part}, part.about)
+				p.requires.add(clause{name, part}, part.relevance)
 			}
 		}
 	}
@@ -220,16 +220,16 @@ const (
 
 // open is what a question about a kind of target leaves open for rules of an
 // action.
-func (q question) open(act Action, kind mcpwire.TargetKind) (reads, []*cel.AttributePatternType) {
+func (q question) open(act Action, kind mcpwire.TargetKind) []*cel.AttributePatternType {
 	switch {
 	case q == mayCall:
-		return 0, nil
+		return nil
 	case q == isVisible:
-		return readsArguments, openArguments[kind]
+		return openArguments[kind]
 	case q == mayAnything, q == mayPass && act == Allow:
-		return readsTarget | readsMethod, openTargetsAndMethod
+		return openTargetsAndMethod
 	default:
-		return readsTarget, openTargets
+		return openTargets
 	}
 }
 
@@ -252,7 +252,7 @@ func (p *policy) answer(ctx context.Context, q question, who *caller, what *subj
 	}
 	a := &who.answering
 	*a = activation{caller: who, subject: what, remembers: q == isVisible}
-	a.openReads, a.open = q.open(Deny, what.kind)
+	a.open = q.open(Deny, what.kind)
 	for w := p.denies.about(q, what, &who.found); w.next(); {
 		c := &p.denies.list[w.number]
 		if !c.part.applies(q, what.kind) {
@@ -279,7 +279,7 @@ func (p *policy) grant(ctx context.Context, q question, a *activation) decision 
 	if len(p.allows.list) == 0 && q != mayPassUnknown {
 		return decision{true, DefaultRule, ""}
 	}
-	a.openReads, a.open = q.open(Allow, a.kind)
+	a.open = q.open(Allow, a.kind)
 	closed := p.closedFor(a.caller)
 	for w := p.allows.about(q, a.subject, &a.found); w.next(); {
 		if closed.to(ctx, w.number, a) {
@@ -298,7 +298,7 @@ func (c *allowClause) applies(q question, kind mcpwire.TargetKind) bool {
 	if q == mayPassUnknown && c.dependsOn&readsMethod == 0 {
 		return false
 	}
-	return c.about.applies(q, kind)
+	return c.relevance.applies(q, kind)
 }
 
 // grants reports whether an allow is true or, where the question leaves

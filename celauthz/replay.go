@@ -64,25 +64,23 @@ func NewReplayer(h *Handler) (*Replayer, error) {
 		}
 	}
 	var named []string
-	var again struct {
-		*parsed
-		operands []celast.Expr
-		widened  []*part
-	}
+	var e *parsed
+	var operands []celast.Expr
+	var widened []*part
 	for _, p := range h.parts() {
-		if again.parsed == nil || again.expression != p.from { // parts of one follow each other
+		if e == nil || e.expression != p.from { // parts of one follow each other
 			var err error
-			if again.parsed, err = p.from.parse(); err != nil {
+			if e, err = p.from.parse(); err != nil {
 				return nil, err
 			}
-			again.operands = again.parsed.operands()
-			if again.widened, err = again.build(leftOpen | readsCaller | readsNow); err != nil {
+			if widened, err = e.build(leftOpen | readsCaller | readsNow); err != nil {
 				return nil, err
 			}
+			operands = e.operands()
 		}
-		names, others := again.claims(again.operands[p.operand])
+		names, others := e.claims(operands[p.operand])
 		named = append(named, names...)
-		r.anyClaim[p], r.widened[p] = others, again.widened[p.operand]
+		r.anyClaim[p], r.widened[p] = others, widened[p.operand]
 	}
 	slices.Sort(named)
 	for _, name := range slices.Compact(named) {
@@ -234,9 +232,8 @@ func (r *Replayer) activation(record *auditRecord, kind mcpwire.TargetKind) *act
 			claims: map[string]any{}, version: record.version, now: record.time, target: r.handler.Target,
 			request: &http.Request{URL: new(url.URL)}, scopes: []string{},
 		},
-		subject:   &subject{method: record.Method, kind: kind, name: record.Target},
-		openReads: readsCaller | readsArguments,
-		open:      slices.Concat(r.always, openArguments[kind]),
+		subject: &subject{method: record.Method, kind: kind, name: record.Target},
+		open:    slices.Concat(r.always, openArguments[kind]),
 	}
 	for name, value := range map[string]string{"iss": record.Issuer, "sub": record.Subject} {
 		if value != "" && isWhole(value) {
@@ -249,7 +246,6 @@ func (r *Replayer) activation(record *auditRecord, kind mcpwire.TargetKind) *act
 		a.open = append(a.open, cel.AttributePattern("mcp.version"))
 	}
 	if record.time.IsZero() {
-		a.openReads |= readsNow
 		a.open = append(a.open, cel.AttributePattern("now"))
 	}
 	return a
@@ -357,7 +353,9 @@ func (r *Replayer) all(ctx context.Context, parts []*part, a *activation) (v ver
 		switch one, reason := r.eval(ctx, part, a); one {
 		case isTrue:
 		case isUnknown:
-			v, why = isUnknown, reason
+			if v == isTrue {
+				v, why = isUnknown, reason
+			}
 		default:
 			return isFalse, ""
 		}

@@ -44,7 +44,7 @@ type part struct {
 	// program counts what an evaluation costs. The uncounted one is for small
 	// input, where none can cost too much; nil where that cannot be known.
 	program, uncounted cel.Program
-	about
+	relevance
 	// loops: it iterates or searches texts, so its evaluation watches the
 	// deadline.
 	loops bool
@@ -55,8 +55,8 @@ type part struct {
 	operand int
 }
 
-// about tells which questions something has to be asked.
-type about struct {
+// relevance tells which questions something has to be asked.
+type relevance struct {
 	// dependsOn is what it reads.
 	dependsOn reads
 	// pins are the names for which it has to be evaluated; nil for all.
@@ -65,7 +65,7 @@ type about struct {
 
 // applies reports whether it says anything about a question: what mentions
 // only targets of another kind does not.
-func (x about) applies(q question, kind mcpwire.TargetKind) bool {
+func (x relevance) applies(q question, kind mcpwire.TargetKind) bool {
 	targets := x.dependsOn & readsTarget
 	if targets == 0 || (q != mayCall && q != isVisible) {
 		return true

@@ -142,7 +142,7 @@ func (p *scopePolicy) needed(ctx context.Context, who *caller, m *mcpwire.Messag
 		names = append(names, normal)
 	}
 	a := activation{caller: who, subject: what}
-	a.openReads, a.open = q.open(Deny, what.kind)
+	a.open = q.open(Deny, what.kind)
 	for i := range p.needs {
 		need := &p.needs[i]
 		if slices.Contains(needed, need.scope) {

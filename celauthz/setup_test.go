@@ -96,7 +96,7 @@ func verdictAbout(t testing.TB, expression string, q question, act Action, who *
 	t.Helper()
 	p := partOf(t, expression)
 	a := activation{caller: who, subject: what}
-	a.openReads, a.open = q.open(act, what.kind)
+	a.open = q.open(act, what.kind)
 	return p.eval(context.Background(), &a)
 }
 

@@ -23,7 +23,7 @@ func (h *Handler) explainQuestion(ctx context.Context, who *caller, q question, 
 	a := &activation{caller: who, subject: &what}
 	names := h.RuleNames()
 	for i, rule := range h.Rules {
-		a.openReads, a.open = q.open(rule.Action, what.kind)
+		a.open = q.open(rule.Action, what.kind)
 		asked.Rules = append(asked.Rules, h.policy.explainRule(ctx, q, a, names[i], rule.Action))
 	}
 	return asked
@@ -40,7 +40,7 @@ func (p *policy) explainRule(ctx context.Context, q question, a *activation, nam
 			}
 			e := ExpressionVerdict{Expression: c.parts[0].from.text, Verdict: doesNotApply}
 			if c.applies(q, a.kind) {
-				e = explainParts(ctx, q, a, c.parts, isFalse)
+				e = explainParts(ctx, a, c.parts, isFalse, func(*part) bool { return true })
 				if c.grants(ctx, q, a) {
 					v.Effect = "grants"
 				}
@@ -65,7 +65,7 @@ func (v *RuleVerdict) explainClauses(ctx context.Context, q question, a *activat
 	var parts []*part
 	ask := func() {
 		if len(parts) > 0 {
-			v.Expressions = append(v.Expressions, explainParts(ctx, q, a, parts, decisive))
+			v.Expressions = append(v.Expressions, explainParts(ctx, a, parts, decisive, func(p *part) bool { return p.applies(q, a.kind) }))
 		}
 		parts = nil
 	}
@@ -86,13 +86,13 @@ func (v *RuleVerdict) explainClauses(ctx context.Context, q question, a *activat
 
 const doesNotApply = "does-not-apply"
 
-// explainParts asks the parts of one expression; decisive is the verdict of
-// one of them that is the verdict of all.
-func explainParts(ctx context.Context, q question, a *activation, parts []*part, decisive verdict) ExpressionVerdict {
+// explainParts asks those parts of one expression that are asked for a
+// decision; decisive is the verdict of one of them that is the verdict of all.
+func explainParts(ctx context.Context, a *activation, parts []*part, decisive verdict, asked func(*part) bool) ExpressionVerdict {
 	e := ExpressionVerdict{Expression: parts[0].from.text}
 	for _, p := range parts {
 		one := ExpressionVerdict{Expression: p.text, Verdict: doesNotApply}
-		if p.applies(q, a.kind) {
+		if asked(p) {
 			one.Verdict, one.Detail = p.explain(ctx, a)
 		}
 		e.Parts = append(e.Parts, one)

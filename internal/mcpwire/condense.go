@@ -64,6 +64,7 @@ func (c *condensed) condense(doc []byte) []byte {
 		c.cuts = c.cuts[:0]
 		return doc
 	}
+	c.doc = slices.Grow(c.doc, len(doc)-removed)
 	from, before := 0, 0
 	for i := range c.cuts {
 		next := &c.cuts[i]
@@ -88,6 +89,7 @@ func (c *condensed) original(offset int) int {
 
 // reset forgets the document, and the memory that is more than most need.
 func (c *condensed) reset() {
+	clear(c.doc)
 	c.doc, c.cuts = c.doc[:0], c.cuts[:0]
 	if cap(c.doc) > maxKeptCondensed {
 		c.doc = nil
@@ -125,8 +127,10 @@ func textEnd(doc []byte, i int) int {
 			switch {
 			case i+1 < len(doc) && isShortEscape[doc[i+1]]:
 				i += 2
-			case isLongEscape(doc[i:]):
+			case isUnit(doc[i:]) && !isHalf(doc[i:]):
 				i += 6
+			case isPair(doc[i:]):
+				i += 12
 			default:
 				return -1
 			}
@@ -174,13 +178,21 @@ func specialBytes(eight uint64) uint64 {
 // isShortEscape has the characters that follow a backslash on their own.
 var isShortEscape = [256]bool{'"': true, '\\': true, '/': true, 'b': true, 'f': true, 'n': true, 'r': true, 't': true}
 
-// isLongEscape reports whether text begins with a character as an escape
-// sequence of six. One half of a character outside the BMP is none: the other
-// half would have to follow.
-func isLongEscape(text []byte) bool {
-	return len(text) >= 6 && text[1] == 'u' && isHex(text[2]) && isHex(text[3]) && isHex(text[4]) && isHex(text[5]) &&
-		(text[2]|0x20 != 'd' || text[3] < '8')
+// isUnit reports whether text begins with a UTF-16 code unit as an escape
+// sequence of six characters.
+func isUnit(text []byte) bool {
+	return len(text) >= 6 && text[0] == '\\' && text[1] == 'u' && isHex(text[2]) && isHex(text[3]) && isHex(text[4]) && isHex(text[5])
 }
+
+// isHalf reports whether a unit is one half of a character outside the BMP.
+func isHalf(unit []byte) bool { return unit[2]|0x20 == 'd' && unit[3] >= '8' }
+
+// isPair reports whether text begins with both halves of such a character.
+func isPair(text []byte) bool {
+	return isUnit(text) && isUnit(text[6:]) && isHalf(text) && isHalf(text[6:]) && !isSecondHalf(text) && isSecondHalf(text[6:])
+}
+
+func isSecondHalf(half []byte) bool { return half[3]|0x20 >= 'c' }
 
 func isHex(b byte) bool {
 	return b-'0' <= 9 || b|0x20-'a' <= 5

@@ -249,7 +249,7 @@ func (m *resultMembers) readList(r *ObjectReader, place listPlace) error {
 	if _, err := r.dec.ReadToken(); err != nil {
 		return r.classify(err)
 	}
-	l := foundList{place: place, start: int(r.dec.InputOffset()) - 1}
+	l := foundList{place: place, start: r.original(int(r.dec.InputOffset())) - 1}
 	for r.dec.PeekKind() != ']' {
 		if len(l.entries) == maxListEntries {
 			return fmt.Errorf("%w: more than %d", ErrTooMany, maxListEntries)
@@ -263,7 +263,7 @@ func (m *resultMembers) readList(r *ObjectReader, place listPlace) error {
 	if _, err := r.dec.ReadToken(); err != nil {
 		return r.classify(err)
 	}
-	l.end = int(r.dec.InputOffset())
+	l.end = r.original(int(r.dec.InputOffset()))
 	m.lists = append(m.lists, l)
 	return nil
 }

@@ -186,7 +186,7 @@ func (r *ObjectReader) membersFrom(inside func(start int), member func(name stri
 	if _, err := r.dec.ReadToken(); err != nil {
 		return r.classify(err)
 	}
-	inside(int(r.dec.InputOffset()))
+	inside(r.original(int(r.dec.InputOffset())))
 	for r.dec.PeekKind() == '"' {
 		name, err := r.name()
 		if err != nil {
@@ -219,7 +219,8 @@ func (r *ObjectReader) value() (jsontext.Value, error) {
 		return nil, r.classify(err)
 	case r.whole != nil:
 		end := int(r.dec.InputOffset())
-		return r.whole[r.original(end-len(value)):r.original(end)], nil
+		from, to := r.original(end-len(value)), r.original(end)
+		return r.whole[from:to:to], nil
 	}
 	return value, nil
 }
