@@ -62,7 +62,10 @@ var elsewhere = []string{
 	"celauthz.maxLooks",                 // then all members are read at once
 	"internal/mcpwire.maxGuardedName",   // the names it looks for are shorter
 	"internal/mcpwire.maxIntegerDigits", // larger integers are never exact
-	"internal/mcpwire.maxKeptEvent",     // a buffer that is kept
+	"internal/mcpwire.maxKeptCondensed", // a buffer that is kept
+	"internal/mcpwire.maxKeptCuts",      // another one
+	"internal/mcpwire.maxKeptEvent",     // another one
+	"internal/mcpwire.maxShortTexts",    // a search that costs more than it brings
 	"jwtauth.maxNumericDate",            // the year 9999
 	"mcpproxy.idleConnsPerHost",         // in docs/mcp_proxy.md
 	"mcpproxy.maxOpenedSize",            // a cache of what can be worked out again
