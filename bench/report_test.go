@@ -71,7 +71,7 @@ func TestReport(t *testing.T) {
 	r.groups[2].err = errors.New("it | broke\nin the second line")
 	text := report(r, plan{runs: 3, duration: time.Second}, []string{"Caddy v2"}, time.Unix(0, 0).UTC())
 	for _, want := range []string{
-		"Measured on 1970-01-01", "Medians of 3 runs of 1s", "- Caddy v2\n",
+		"Measured on 1970-01-01", "Medians of 3 runs of 1s each", "- Caddy v2\n",
 		"| 16 connections | plain reverse_proxy | 1,000 |  | 100 |  |  | 1,000 |  | 1,000,000 |  | 10 % |\n",
 		"| 16 connections | + mcp_jwt † | 1,000 | 1.00 | 150 | 1.50 | 50.00 | 1,005 | 1.00 | 1,000,000 | 1.00 | 15 % |\n",
 		"| failed: it / broke |",

@@ -28,7 +28,8 @@ type result struct {
 	err       error
 }
 
-// compare runs a group: one run of each candidate, then the next one of each.
+// compare runs a group: one run of each candidate, then the next one of each,
+// there and back, so that what drifts favours none.
 func (l *lab) compare(ctx context.Context, p plan, g group) []result {
 	results := make([]result, len(g.candidates))
 	contestants := make([]*contestant, len(g.candidates))
@@ -51,6 +52,9 @@ func (l *lab) compare(ctx context.Context, p plan, g group) []result {
 	}
 	for round := range p.rounds(g) {
 		for i := range results {
+			if round%2 == 1 {
+				i = len(results) - 1 - i
+			}
 			r := &results[i]
 			if r.err == nil && g.kind == idle && round > 0 {
 				// one that has had streams open keeps memory for the next ones
@@ -87,10 +91,14 @@ func (p plan) spoilt(g group, s sample) bool { return g.kind != idle && s.foreig
 
 // rounds is the number of runs. Of memory a few will do.
 func (p plan) rounds(g group) int {
-	if g.kind == idle {
+	switch {
+	case g.kind == idle:
 		return min(p.runs, 3)
+	case g.thin && p.runs > 1:
+		return 2 * p.runs
+	default:
+		return p.runs
 	}
-	return p.runs
 }
 
 // measure makes one run, and repeats it when something else kept the machine

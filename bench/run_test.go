@@ -16,7 +16,7 @@ func TestSpoilt(t *testing.T) {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}
-	if p.rounds(group{kind: calls}) != 7 || p.rounds(group{kind: idle}) != 3 {
+	if p.rounds(group{kind: calls}) != 7 || p.rounds(group{kind: calls, thin: true}) != 14 || p.rounds(group{kind: idle}) != 3 {
 		t.Error("wrong number of rounds")
 	}
 }

@@ -25,6 +25,7 @@ type group struct {
 	body        int    // bytes of a call, 200 by default
 	tls, h2     bool
 	candidates  []candidate
+	thin        bool // margins that matter are: twice as many runs
 }
 
 // Names of groups that goals refer to.
@@ -57,7 +58,7 @@ func groups() []group {
 		return candidate{name: name, setup: withRules, rules: n}
 	}
 	list := []group{
-		{id: idCalls, title: "16 connections", connections: 16, candidates: []candidate{
+		{id: idCalls, title: "16 connections", connections: 16, thin: true, candidates: []candidate{
 			plain,
 			{name: "+ mcp_jwt", setup: withJWT},
 			{name: "+ mcp_jwt + mcp_authorize", setup: withRules},
@@ -74,7 +75,7 @@ func groups() []group {
 			{name: prefix1000Name, setup: withRules, rules: 1000, by: byPrefix},
 			{name: group1000Name, setup: withRules, rules: 1000, by: byGroup},
 		}},
-		{id: idTokens, title: "tokens", candidates: []candidate{
+		{id: idTokens, title: "tokens", thin: true, candidates: []candidate{
 			plain, all,
 			{name: rotationName, setup: everything, tokens: tokensInRotation},
 			// a cache for one token forgets each one before it comes again
