@@ -145,6 +145,27 @@ func TestCondenseKeepsLittle(t *testing.T) {
 	}
 }
 
+// Every byte, wherever it is among the eight that are looked at together.
+func TestTextEndBytes(t *testing.T) {
+	for place := range 20 {
+		for b := range 256 {
+			doc := []byte(`"` + strings.Repeat("x", 30) + `"`)
+			doc[1+place] = byte(b)
+			end := textEnd(doc, 1)
+			want := len(doc) - 1
+			switch {
+			case b == '"':
+				want = 1 + place
+			case !jsontext.Value(doc).IsValid():
+				want = -1
+			}
+			if end != want {
+				t.Errorf("%q: %d, want %d", doc, end, want)
+			}
+		}
+	}
+}
+
 // textEnd finds the texts that are valid for jsontext, and no others.
 func FuzzTextEnd(f *testing.F) {
 	for _, seed := range []string{
