@@ -245,7 +245,7 @@ func TestLogin(t *testing.T) {
 	login(s.serve(httptest.NewRequest(http.MethodGet, "/mcp", nil)))
 
 	// somebody without a way to log in, and somebody who has
-	for _, identity := range []*reqctx.Identity{{Anonymous: true}, {Claims: map[string]any{"sub": "bob"}}, nil} {
+	for _, identity := range []*reqctx.Identity{{Anonymous: true}, {Claims: reqctx.Claims(`{"sub":"bob"}`)}, nil} {
 		s.identity = identity
 		s.wantRefused(s.post(messageOf("initialize", "")), 403, "authorization failed")
 	}

@@ -305,9 +305,12 @@ func (bomb) NativeToValue(any) ref.Val { panic("bomb") }
 
 // A panic while a rule is judged is an error of that rule.
 func TestA138_Panic(t *testing.T) {
+	claims := rawObject{raw: []byte("{}"), whole: types.NewStringInterfaceMap(insideContainers, map[string]any{
+		"sub": "alice", "x": types.NewDynamicList(bomb{}, []any{1}),
+	})}
 	broken := map[string]*caller{
-		"a claim":    {request: callerOf(t, "").request, claims: map[string]any{"sub": "alice", "x": types.NewDynamicList(bomb{}, []any{1})}},
-		"no request": {claims: map[string]any{"sub": "alice"}},
+		"a claim":    {request: callerOf(t, "").request, jwt: claims},
+		"no request": {claims: claimsOf(t, `{"sub":"alice"}`)},
 	}
 	expressions := map[string][]string{
 		"a claim":    {`jwt.x == [1]`, `jwt.x[0] == 1`, `jwt.x.exists(e, e == 1)`, `1 in jwt.x`, `jwt.x.all(e, true)`},

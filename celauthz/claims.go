@@ -1,79 +1,104 @@
 package celauthz
 
 import (
-	"sync"
+	"slices"
+	"sync/atomic"
 
 	"cel.dev/cel-go/common/types"
-
-	"github.com/caddymcp/gateway/internal/mcpwire"
-	"github.com/caddymcp/gateway/internal/reqctx"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/common/types/traits"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
-// celClaims are the claims of a token as expressions read them, made once for
-// all requests with it.
-type celClaims struct {
-	values map[string]any
-	// gates are the closedGates of each policy.
-	gates sync.Map
-	// size is at least as large as any text or list in them, and as the
-	// number of their values.
-	size int
+// tokenMemory is what the rules have found out about a token, for all requests
+// with it.
+type tokenMemory struct {
+	claims sharedMembers
+	gates  atomic.Pointer[gates]
 }
 
-var noClaims = &celClaims{values: map[string]any{}}
-
-// claimsFor returns those of an identity.
-func claimsFor(identity *reqctx.Identity) *celClaims {
-	if identity == nil || identity.Claims == nil {
-		return noClaims
+// memory returns that of the caller's token; nil without one.
+func (c *caller) memory() *tokenMemory {
+	if c.identity == nil || c.identity.Claims == nil {
+		return nil
 	}
-	made := identity.Derived(func(claims map[string]any) any { return newClaims(claims) })
-	if claims, ok := made.(*celClaims); ok {
-		return claims
-	}
-	return noClaims
+	memory, _ := c.identity.Derived(func() any { return new(tokenMemory) }).(*tokenMemory)
+	return memory
 }
 
-func newClaims(claims map[string]any) *celClaims {
-	c := &celClaims{values: make(map[string]any, len(claims))}
-	for name, value := range claims {
-		c.values[name] = c.convert(value)
+// claimsMap are the claims as expressions read them.
+func (c *caller) claimsMap() *rawObject {
+	if c.jwt.raw != nil {
+		return &c.jwt
 	}
-	return c
+	c.jwt.raw = jsontext.Value(c.claims)
+	if c.claims == nil {
+		c.jwt.raw = jsontext.Value("{}")
+	}
+	if memory := c.memory(); memory != nil {
+		c.jwt.shared = &memory.claims
+	}
+	return &c.jwt
 }
 
-// convert turns what the library would convert at each look into what it
-// takes as it is. Maps stay maps, which it looks into without a detour.
-func (c *celClaims) convert(value any) any {
-	c.size++
+// sharedMembers are the members of an object that rules have asked for, in the
+// form of expressions. Many requests have the object in common.
+type sharedMembers struct {
+	found atomic.Pointer[[]sharedMember]
+	whole atomic.Pointer[traits.Mapper]
+}
+
+type sharedMember struct {
+	name  string
+	value ref.Val
+}
+
+func (s *sharedMembers) find(name string) (ref.Val, bool) {
+	if found := s.found.Load(); found != nil {
+		for i := range *found {
+			if m := &(*found)[i]; m.name == name {
+				return m.value, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// keep remembers a member, as long as there are few: rules that look at many
+// look at the whole object in the end.
+func (s *sharedMembers) keep(name string, value ref.Val) {
+	for {
+		var members []sharedMember
+		found := s.found.Load()
+		if found != nil {
+			members = *found
+		}
+		if _, known := s.find(name); known || len(members) >= maxLooks {
+			return
+		}
+		more := append(slices.Clip(members), sharedMember{name, value})
+		if s.found.CompareAndSwap(found, &more) {
+			return
+		}
+	}
+}
+
+// toValue turns a value of JSON into one of expressions, with all that is in
+// it, so that nothing has to be converted at each look.
+func toValue(value any) ref.Val {
 	switch v := value.(type) {
-	case nil:
-		return types.NullValue
-	case string:
-		c.size += len(v)
-		return types.String(v)
-	case bool:
-		return types.Bool(v)
-	case int64:
-		return types.Int(v)
-	case float64:
-		return types.Double(v)
-	case mcpwire.InexactNumber:
-		return inexact{}
 	case []any:
-		list := make([]any, len(v))
+		list := make([]ref.Val, len(v))
 		for i, element := range v {
-			list[i] = c.convert(element)
+			list[i] = toValue(element)
 		}
-		return types.NewDynamicList(insideContainers, list)
+		return types.NewRefValList(insideContainers, list)
 	case map[string]any:
-		object := make(map[string]any, len(v))
 		for name, member := range v {
-			c.size += len(name)
-			object[name] = c.convert(member)
+			v[name] = toValue(member)
 		}
-		return object
+		return types.NewStringInterfaceMap(insideContainers, v)
 	default:
-		return types.NewErr("a claim of a type that claims do not have")
+		return insideContainers.NativeToValue(value)
 	}
 }

@@ -1,8 +1,12 @@
 package celauthz
 
 import (
+	"fmt"
 	"sync"
 	"testing"
+
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
 	"github.com/caddymcp/gateway/internal/reqctx"
@@ -55,23 +59,67 @@ func TestClaimsInExpressions(t *testing.T) {
 	}
 }
 
-// They are converted once for a token, whoever comes first.
-func TestClaimsAreConvertedOnce(t *testing.T) {
-	identity := &reqctx.Identity{Claims: map[string]any{"sub": "alice"}}
-	var conversions [8]*celClaims
+// What one request has found in a token is there for the next one, whoever comes first.
+func TestClaimsAreShared(t *testing.T) {
+	identity := &reqctx.Identity{Claims: claimsOf(t, `{"sub":"alice","groups":["dev"],"\u0061ge":7,"none":null}`)}
+	find := func(name string) (ref.Val, bool) {
+		who := &caller{claims: identity.Claims, identity: identity}
+		return who.claimsMap().Find(types.String(name))
+	}
+	var groups [8]ref.Val
 	var wait sync.WaitGroup
-	for i := range conversions {
-		wait.Go(func() { conversions[i] = claimsFor(identity) })
+	for i := range groups {
+		wait.Go(func() {
+			for _, name := range []string{"age", "none", "missing", "sub"} {
+				if value, found := find(name); found == (name == "missing") {
+					t.Errorf("%s: %v", name, value)
+				}
+			}
+			groups[i], _ = find("groups")
+		})
 	}
 	wait.Wait()
-	for _, got := range conversions {
-		if got != claimsFor(identity) {
-			t.Error("they are converted again")
-		}
+	first, _ := find("groups")
+	if again, _ := find("groups"); again != first || first.Equal(groups[0]) != types.True {
+		t.Error("they are converted again")
+	}
+	memory := (&caller{claims: identity.Claims, identity: identity}).memory()
+	if found := *memory.claims.found.Load(); len(found) != 4 {
+		t.Errorf("%d claims are kept of 4 that were found", len(found))
 	}
 	for name, identity := range map[string]*reqctx.Identity{"nobody": nil, "anonymous": {Anonymous: true}} {
-		if got := claimsFor(identity); len(got.values) != 0 {
-			t.Errorf("%s: %v", name, got.values)
+		who := &caller{identity: identity}
+		if got := who.claimsMap(); got.Size() != types.IntZero || got.shared != nil {
+			t.Errorf("%s: %v", name, got.Value())
+		}
+	}
+}
+
+// TestClaimsAreSharedUpToABound: rules that look at many claims look at all of them in the end, and find the same.
+func TestClaimsAreSharedUpToABound(t *testing.T) {
+	const n = 5 * maxLooks
+	text := []byte("{")
+	for i := range n {
+		text = fmt.Appendf(text, `"c%d":%d,`, i, i)
+	}
+	identity := &reqctx.Identity{Claims: claimsOf(t, string(text)+`"last":true}`)}
+	for range 3 {
+		who := &caller{claims: identity.Claims, identity: identity}
+		for i := range n {
+			value, found := who.claimsMap().Find(types.String(fmt.Sprint("c", i)))
+			if !found || value != types.Int(i) {
+				t.Errorf("claim %d: %v", i, value)
+			}
+			if _, found := who.claimsMap().Find(types.String(fmt.Sprint("d", i))); found {
+				t.Errorf("claim %d: found under another name", i)
+			}
+		}
+		memory := who.memory()
+		if found := *memory.claims.found.Load(); len(found) > maxLooks {
+			t.Errorf("%d claims are kept, want at most %d", len(found), maxLooks)
+		}
+		if whole := *memory.claims.whole.Load(); whole.Size() != types.Int(n+1) {
+			t.Errorf("%v claims in all", whole.Size())
 		}
 	}
 }

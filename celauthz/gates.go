@@ -5,67 +5,94 @@ import (
 	"sync/atomic"
 )
 
-// manyAllows is from how many allows on a policy remembers which of them a
-// token cannot use.
-const manyAllows = 16
+// maxGates is how many policies may remember something about one token. Behind
+// it, as many handlers with rules have to share one mcp_jwt.
+const maxGates = 32
 
 // gatesOf are the parts of an allow that nothing but the token decides. If
 // one of them is not true, whatever the token is used for is not allowed by
 // this rule.
-func gatesOf(parts []*part) (gates []*part) {
+func gatesOf(parts []*part) (gates, others []*part) {
 	for _, p := range parts {
 		if p.dependsOn == readsCaller && !p.loops {
 			gates = append(gates, p)
+		} else {
+			others = append(others, p)
 		}
 	}
-	return gates
+	return gates, others
 }
 
-// closedGates are the allows of a policy whose gates are closed for one token.
-// They are found out one by one, when a question leads to them; what is known
-// stays true for as long as there are this token and this policy. Two bits an
-// allow keep many tokens small.
-type closedGates struct {
-	policy        *policy
-	known, closed []atomic.Uint64
+// gates are what is known about the gates of a policy for one token: those of
+// which allows are closed, and those of which are open. It is found out one by
+// one, when a question leads to them, and stays true for as long as there are
+// this token and this policy. Two bits an allow keep many tokens small.
+type gates struct {
+	policy *policy
+	next   *gates
+	// known and closed are a pair of words for 64 allows each.
+	words []atomic.Uint64
+	// few is room for the words of most policies.
+	few [2]atomic.Uint64
 }
 
-// closedFor returns what is known about the token of a caller; nil where it
-// makes no difference.
-func (p *policy) closedFor(who *caller) *closedGates {
-	if !p.gated || len(p.allows.list) < manyAllows {
+// gatesFor returns what is known about the token of a caller; nil where nobody
+// remembers anything about it.
+func (p *policy) gatesFor(who *caller) *gates {
+	if !p.gated {
 		return nil
 	}
-	claims := who.celClaims()
-	if claims == noClaims { // which outlives every policy
+	memory := who.memory()
+	if memory == nil {
 		return nil
 	}
-	return claims.closedGates(p)
-}
-
-func (c *celClaims) closedGates(p *policy) *closedGates {
-	if found, ok := c.gates.Load(p); ok {
-		return found.(*closedGates) //nolint:forcetypeassert // nothing else is in there
-	}
-	words := (len(p.allows.list) + 63) / 64
-	made, _ := c.gates.LoadOrStore(p, &closedGates{p, make([]atomic.Uint64, words), make([]atomic.Uint64, words)})
-	return made.(*closedGates) //nolint:forcetypeassert // see above
-}
-
-// to reports whether an allow is of no use for the token.
-func (g *closedGates) to(ctx context.Context, number int, a *activation) bool {
-	if g == nil {
-		return false
-	}
-	word, bit := number/64, uint64(1)<<(number%64)
-	if g.known[word].Load()&bit == 0 {
-		for _, gate := range g.policy.allows.list[number].gates {
-			if gate.eval(ctx, a) != isTrue {
-				g.closed[word].Or(bit)
-				break
+	for {
+		first, n := memory.gates.Load(), 0
+		for known := first; known != nil; known = known.next {
+			if known.policy == p {
+				return known
 			}
+			n++
 		}
-		g.known[word].Or(bit)
+		if n >= maxGates {
+			return nil
+		}
+		made := &gates{policy: p, next: first}
+		if made.words = made.few[:]; len(p.allows.list) > 64 {
+			made.words = make([]atomic.Uint64, 2*((len(p.allows.list)+63)/64))
+		}
+		if memory.gates.CompareAndSwap(first, made) {
+			return made
+		}
 	}
-	return g.closed[word].Load()&bit != 0
+}
+
+// areOpen reports whether those of an allow, if it has any, are true for the
+// token.
+func (g *gates) areOpen(ctx context.Context, number int, a *activation, allows []allowClause) bool {
+	if g == nil {
+		return allTrue(ctx, allows[number].gates, a)
+	}
+	known, closed, bit := &g.words[number/64*2], &g.words[number/64*2+1], uint64(1)<<(number%64)
+	if known.Load()&bit == 0 {
+		// what they read need not be kept: they are not asked again
+		jwt := a.claimsMap()
+		shared := jwt.shared
+		jwt.shared = nil
+		if !allTrue(ctx, allows[number].gates, a) {
+			closed.Or(bit)
+		}
+		jwt.shared = shared
+		known.Or(bit)
+	}
+	return closed.Load()&bit == 0
+}
+
+func allTrue(ctx context.Context, parts []*part, a *activation) bool {
+	for _, part := range parts {
+		if part.eval(ctx, a) != isTrue {
+			return false
+		}
+	}
+	return true
 }

@@ -63,13 +63,35 @@ func TestGates(t *testing.T) {
 	}
 	wait.Wait()
 
-	if gates := claimsFor(tokens[0]).closedGates(p); gates.closed[0].Load()&0b11 != 0 || gates.closed[0].Load()&0b100 == 0 {
-		t.Errorf("closed: %b", gates.closed[0].Load())
+	known := p.gatesFor(&caller{identity: tokens[0]})
+	if closed := known.words[1].Load(); known.words[0].Load()&0b111 != 0b111 || closed&0b11 != 0 || closed&0b100 == 0 {
+		t.Errorf("known: %b, closed: %b", known.words[0].Load(), closed)
 	}
-	noClaims.gates.Range(func(any, any) bool {
-		t.Error("a policy is kept for as long as the program runs")
-		return false
-	})
+	for _, nobody := range []*reqctx.Identity{{Anonymous: true}, nil} {
+		if p.gatesFor(&caller{identity: nobody}) != nil {
+			t.Error("something is remembered about nobody")
+		}
+	}
+}
+
+// TestGatesAreBounded: policies that share a token each remember something about it, up to a bound, and decide alike behind it.
+func TestGatesAreBounded(t *testing.T) {
+	identity := &reqctx.Identity{Claims: claimsOf(t, `{"sub":"alice"}`)}
+	for i := range maxGates + 3 {
+		open, shut := policyOf(t, `allow jwt.sub == "alice"`), policyOf(t, `allow jwt.sub == "bob"`)
+		for range 2 {
+			for p, want := range map[*policy]bool{open: true, shut: false} {
+				who := callerOf(t, "")
+				who.claims, who.identity = identity.Claims, identity
+				if got := p.decide(t.Context(), mayCall, who, toolCall("t", "{}")).allowed; got != want {
+					t.Errorf("policy %d: %t, want %t", i, got, want)
+				}
+			}
+		}
+		if n := 2 * (i + 1); (open.gatesFor(&caller{identity: identity}) != nil) != (n <= maxGates) {
+			t.Errorf("policies %d and %d: wrong bound", n-1, n)
+		}
+	}
 }
 
 // TestNoGates: what more than the token decides is no gate.
@@ -88,7 +110,8 @@ func TestNoGates(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := len(gatesOf(parts)); got != want {
+		gates, others := gatesOf(parts)
+		if got := len(gates); got != want || len(others) != len(parts)-want {
 			t.Errorf("%s: %d gates, want %d", expression, got, want)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
+	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
 // pinsOf are the pins of the first part of a rule.
@@ -156,17 +157,18 @@ func TestIndexChangesNothing(t *testing.T) {
 			lines = append(lines, pick("allow ", "allow ", "deny ", "require ")+condition(3))
 		}
 		if random.IntN(10) == 0 {
-			// so many that it is remembered which of them a token cannot use
-			for range manyAllows {
+			// more than what is remembered about a token takes one word for
+			for range 70 {
 				lines = append(lines, "allow "+condition(1)+" && "+condition(0))
 			}
 		}
 		p := policyOf(t, lines...)
-		plain, who := unindexed(p), callerOf(t, alice)
+		plain, who, nobody := unindexed(p), callerOf(t, alice), callerOf(t, alice)
+		who.identity = &reqctx.Identity{Claims: who.claims}
 		for _, called := range []string{"a", "b", "c", "ab", "bca", "d", ""} {
 			for _, arguments := range []string{`{"x":1}`, `{}`} {
 				got := p.decide(t.Context(), mayCall, who, toolCall(called, arguments))
-				want := plain.decide(t.Context(), mayCall, who, toolCall(called, arguments))
+				want := plain.decide(t.Context(), mayCall, nobody, toolCall(called, arguments))
 				if got != want {
 					t.Fatalf("%q: call of %s with %s: %+v, want %+v", lines, called, arguments, got, want)
 				}
@@ -264,7 +266,7 @@ func TestRemembered(t *testing.T) {
 			if fmt.Sprint(visible) != test.visible {
 				t.Errorf("%v: %v, want %s", test.claims, visible, test.visible)
 			}
-			if len(who.memory) == 0 {
+			if len(who.remembered) == 0 {
 				t.Errorf("%v: nothing is remembered", test.claims)
 			}
 		}

@@ -17,12 +17,12 @@ import (
 
 // caller is what does not change while one request is judged.
 type caller struct {
-	claims map[string]any
+	claims reqctx.Claims
 	// identity is the one the claims are of; nil for claims without one.
-	identity  *reqctx.Identity
-	converted *celClaims
-	request   *http.Request
-	scheme    string
+	identity *reqctx.Identity
+	jwt      rawObject // the claims
+	request  *http.Request
+	scheme   string
 	// address of the client, trusted proxies honoured.
 	address string
 	// port of the connection; 0 if the request has it.
@@ -44,8 +44,8 @@ type caller struct {
 	// those of a few.
 	found []int
 	room  [8]int
-	// memory holds verdicts that are the same for all entries of a list.
-	memory map[remembered]verdict
+	// remembered holds verdicts that are the same for all entries of a list.
+	remembered map[remembered]verdict
 
 	scopePolicy *scopePolicy
 	scopes      []string
@@ -94,7 +94,7 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	}
 	switch name {
 	case "jwt":
-		return a.celClaims().values, true
+		return a.claimsMap(), true
 	case "scopes":
 		return a.scopeList(), true
 	case "now":
@@ -159,23 +159,11 @@ func (c *caller) sourcePort() int64 {
 	return c.port
 }
 
-// celClaims are the claims in the form of expressions.
-func (c *caller) celClaims() *celClaims {
-	switch {
-	case c.converted != nil:
-	case c.identity != nil:
-		c.converted = claimsFor(c.identity)
-	default:
-		c.converted = newClaims(c.claims)
-	}
-	return c.converted
-}
-
 // isSmall reports whether nothing that a question is about, and that comes
 // from outside, is large.
 func (a *activation) isSmall() bool {
 	return len(a.rawArguments) <= smallInput && len(a.name) <= smallInput && len(a.method) <= smallInput &&
-		a.celClaims().size <= smallInput
+		len(a.claims) <= smallInput
 }
 
 // Parent implements cel.Activation.
@@ -209,11 +197,11 @@ func (c *caller) scopeList() []string {
 	return c.scopes
 }
 
-func scopesOf(claims map[string]any) []string {
+func scopesOf(claims reqctx.Claims) []string {
 	scopes := []string{}
-	claim, ok := claims["scope"]
+	claim, ok := claims.Get("scope")
 	if !ok {
-		claim = claims["scp"]
+		claim, _ = claims.Get("scp")
 	}
 	switch v := claim.(type) {
 	case string:

@@ -74,7 +74,7 @@ func (h *Handler) auditTarget(r *http.Request, state *reqctx.State, entry cfutil
 			line.userID, _ = repl.GetString("http.auth.user.id")
 		}
 		if identity := state.Identity; identity != nil {
-			line.issuer, line.subject, line.clientID = identity.Issuer, identity.Subject, identity.ClientID()
+			line.issuer, line.subject, line.clientID = identity.Issuer, identity.Subject, identity.ClientID
 		}
 		return line
 	})

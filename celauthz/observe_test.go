@@ -278,7 +278,7 @@ func auditOf(t *testing.T, s *site) func() []map[string]any {
 func TestAudit(t *testing.T) {
 	s := newSite(t, `deny mcp.tool.name == "drop" || mcp.resource.uri == "r:2"`, `allow jwt.sub == "alice"`)
 	lines := auditOf(t, s)
-	s.identity = &reqctx.Identity{Issuer: "https://idp", Subject: "alice", Claims: map[string]any{"sub": "alice", "azp": "app"}}
+	s.identity = &reqctx.Identity{Issuer: "https://idp", Subject: "alice", ClientID: "app", Claims: reqctx.Claims(`{"sub":"alice","azp":"app"}`)}
 	for _, message := range []string{
 		callOf("read", `{"password":"s3cret"}`), callOf("drop", `{"password":"s3cret"}`), messageOf("ping", ""), messageOf("tools/list", ""), "{",
 		"[" + callOf("one", "{}") + "," + messageOf("ping", "") + "," + callOf("two", "{}") + "]",

@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/caddymcp/gateway/internal/mcpwire"
+	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
 // Operation is something a caller wants to do, as Explain is asked about it.
@@ -198,16 +199,11 @@ func (o *Operation) httpRequest() (*http.Request, error) {
 	return r, nil
 }
 
-func readClaims(text jsontext.Value) (map[string]any, error) {
+func readClaims(text jsontext.Value) (reqctx.Claims, error) {
 	if len(text) == 0 || text.Kind() == 'n' {
 		return nil, nil
 	}
-	claims := make(map[string]any)
-	err := mcpwire.Object(text, func(name string, value jsontext.Value) (err error) {
-		claims[name], err = mcpwire.Decode(value)
-		return err
-	})
-	return claims, err
+	return reqctx.ReadClaims(text)
 }
 
 // splitSource takes a port off an address that has one.

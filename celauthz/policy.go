@@ -71,11 +71,12 @@ type allowClause struct {
 	relevance
 	parts []*part
 	// gates are those of the parts that nothing but the token decides.
-	gates []*part
+	gates, others []*part
 }
 
 func newAllowClause(rule string, parts []*part) allowClause {
-	c := allowClause{rule: rule, parts: parts, gates: gatesOf(parts)}
+	c := allowClause{rule: rule, parts: parts}
+	c.gates, c.others = gatesOf(parts)
 	for _, part := range parts {
 		c.dependsOn |= part.dependsOn
 		c.pins = smallest(c.pins, part.pins)
@@ -280,13 +281,13 @@ func (p *policy) grant(ctx context.Context, q question, a *activation) decision 
 		return decision{true, DefaultRule, ""}
 	}
 	a.open = q.open(Allow, a.kind)
-	closed := p.closedFor(a.caller)
+	gates := p.gatesFor(a.caller)
 	for w := p.allows.about(q, a.subject, &a.found); w.next(); {
-		if closed.to(ctx, w.number, a) {
+		if !gates.areOpen(ctx, w.number, a, p.allows.list) {
 			continue
 		}
 		c := &p.allows.list[w.number]
-		if c.applies(q, a.kind) && c.grants(ctx, q, a) {
+		if c.applies(q, a.kind) && couldBeTrue(ctx, q, a, c.others) {
 			return decision{true, c.rule, ""}
 		}
 	}
@@ -301,12 +302,12 @@ func (c *allowClause) applies(q question, kind mcpwire.TargetKind) bool {
 	return c.relevance.applies(q, kind)
 }
 
-// grants reports whether an allow is true or, where the question leaves
-// something open, could become true. Its parts are judged one by one, because
+// couldBeTrue reports whether parts of an allow are true or, where the question
+// leaves something open, could become true. They are judged one by one, because
 // an error beside something open can never become true, and CEL would call the
 // two together unknown.
-func (c *allowClause) grants(ctx context.Context, q question, a *activation) bool {
-	for _, part := range c.parts {
+func couldBeTrue(ctx context.Context, q question, a *activation, parts []*part) bool {
+	for _, part := range parts {
 		switch v := part.eval(ctx, a); {
 		case v == isTrue:
 		case v == isUnknown && q != mayCall && q != mayPassUnknown:

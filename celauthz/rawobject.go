@@ -2,6 +2,7 @@ package celauthz
 
 import (
 	"reflect"
+	"strings"
 
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
@@ -18,6 +19,8 @@ type rawObject struct {
 	raw   jsontext.Value
 	looks int
 	whole traits.Mapper
+	// shared, if set, is what other requests have found in the same object.
+	shared *sharedMembers
 }
 
 // maxLooks is how many members are looked for one by one. Each look reads all
@@ -28,12 +31,22 @@ const maxLooks = 16
 // Find implements traits.Mapper.
 func (o *rawObject) Find(key ref.Val) (ref.Val, bool) {
 	name, ok := key.(types.String)
+	if o.shared != nil && ok {
+		if value, known := o.shared.find(string(name)); known {
+			return value, true
+		}
+	}
 	if o.looks++; !ok || o.whole != nil || o.looks > maxLooks {
 		return o.all().Find(key)
 	}
 	raw, ok := mcpwire.Member(o.raw, string(name))
 	if !ok {
 		return nil, false
+	}
+	if o.shared != nil {
+		value := toValue(decode(raw))
+		o.shared.keep(strings.Clone(string(name)), value)
+		return value, true
 	}
 	if text, ok := mcpwire.String(raw); ok {
 		return types.String(text), true
@@ -53,14 +66,28 @@ func decode(raw jsontext.Value) any {
 
 // all is the whole map.
 func (o *rawObject) all() traits.Mapper {
-	if o.whole == nil {
-		members, ok := decode(o.raw).(map[string]any)
-		if !ok {
-			panic("arguments are no object")
+	switch {
+	case o.whole != nil:
+	case o.shared == nil:
+		o.whole = types.NewStringInterfaceMap(insideContainers, o.members())
+	default:
+		shared := o.shared.whole.Load()
+		if shared == nil {
+			made, _ := toValue(o.members()).(traits.Mapper)
+			shared = &made
+			o.shared.whole.Store(shared)
 		}
-		o.whole = types.NewStringInterfaceMap(insideContainers, members)
+		o.whole = *shared
 	}
 	return o.whole
+}
+
+func (o *rawObject) members() map[string]any {
+	members, ok := decode(o.raw).(map[string]any)
+	if !ok {
+		panic("what was found to be an object is none")
+	}
+	return members
 }
 
 // Get implements traits.Indexer.
@@ -72,7 +99,13 @@ func (o *rawObject) Get(key ref.Val) ref.Val {
 }
 
 // Contains implements traits.Container.
-func (o *rawObject) Contains(key ref.Val) ref.Val { return o.all().Contains(key) }
+func (o *rawObject) Contains(key ref.Val) ref.Val {
+	if name, ok := key.(types.String); ok {
+		_, found := o.Find(name)
+		return types.Bool(found)
+	}
+	return o.all().Contains(key)
+}
 
 // Iterator implements traits.Iterable.
 func (o *rawObject) Iterator() traits.Iterator { return o.all().Iterator() }

@@ -229,19 +229,25 @@ func (r *Replayer) Replay(ctx context.Context, line []byte) (*Replayed, error) {
 func (r *Replayer) activation(record *auditRecord, kind mcpwire.TargetKind) *activation {
 	a := &activation{
 		caller: &caller{
-			claims: map[string]any{}, version: record.version, now: record.time, target: r.handler.Target,
+			version: record.version, now: record.time, target: r.handler.Target,
 			request: &http.Request{URL: new(url.URL)}, scopes: []string{},
 		},
 		subject: &subject{method: record.Method, kind: kind, name: record.Target},
 		open:    slices.Concat(r.always, openArguments[kind]),
 	}
+	claims := []byte{'{'}
 	for name, value := range map[string]string{"iss": record.Issuer, "sub": record.Subject} {
 		if value != "" && isWhole(value) {
-			a.claims[name] = value
+			if len(claims) > 1 {
+				claims = append(claims, ',')
+			}
+			claims = mcpwire.Quote(append(mcpwire.Quote(claims, name), ':'), value)
 		} else {
 			a.open = append(a.open, cel.AttributePattern("jwt").QualString(name))
 		}
 	}
+	claims = append(claims, '}')
+	a.claims = claims
 	if record.version == "" || !isWhole(record.version) {
 		a.open = append(a.open, cel.AttributePattern("mcp.version"))
 	}

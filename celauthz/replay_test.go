@@ -21,8 +21,8 @@ func auditLine(t *testing.T, o *Operation, decision, rule string) string {
 	}
 	claims := claimsOf(t, string(o.Claims))
 	for _, name := range []string{"iss", "sub"} {
-		if claims[name] != nil {
-			line[name] = claims[name]
+		if value, ok := claims.Get(name); ok {
+			line[name] = value
 		}
 	}
 	return mustJSON(t, line)

@@ -86,13 +86,13 @@ func (p *part) eval(ctx context.Context, a *activation) verdict {
 		return readVerdict(p.evaluate(ctx, a))
 	}
 	key := remembered{p, a.kind}
-	v, known := a.memory[key]
+	v, known := a.remembered[key]
 	if !known {
 		v = readVerdict(p.evaluate(ctx, a))
-		if a.memory == nil {
-			a.memory = make(map[remembered]verdict)
+		if a.remembered == nil {
+			a.remembered = make(map[remembered]verdict)
 		}
-		a.memory[key] = v
+		a.remembered[key] = v
 	}
 	return v
 }

@@ -55,16 +55,16 @@ func policyOf(t testing.TB, lines ...string) *policy {
 	return p
 }
 
-func claimsOf(t testing.TB, text string) map[string]any {
+func claimsOf(t testing.TB, text string) reqctx.Claims {
 	t.Helper()
 	if text == "" {
 		return nil
 	}
-	decoded, err := mcpwire.Decode(jsontext.Value(text))
+	claims, err := reqctx.ReadClaims([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return decoded.(map[string]any)
+	return claims
 }
 
 func callerOf(t testing.TB, claims string) *caller {

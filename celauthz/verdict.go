@@ -41,7 +41,7 @@ func (p *policy) explainRule(ctx context.Context, q question, a *activation, nam
 			e := ExpressionVerdict{Expression: c.parts[0].from.text, Verdict: doesNotApply}
 			if c.applies(q, a.kind) {
 				e = explainParts(ctx, a, c.parts, isFalse, func(*part) bool { return true })
-				if c.grants(ctx, q, a) {
+				if couldBeTrue(ctx, q, a, c.parts) {
 					v.Effect = "grants"
 				}
 			}

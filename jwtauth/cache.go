@@ -14,7 +14,7 @@ const (
 	defaultCacheEntries = 10_000
 	maxCacheEntries     = 1_000_000
 	// cacheEntrySize is the memory that each entry may take on average, in
-	// bytes: a token and its claims. Larger tokens count for several
+	// bytes: a token, its claims, and what rules have found in them. Larger tokens count for several
 	// entries, so the cache is bounded in bytes as well.
 	cacheEntrySize = 4 << 10
 	// claimsFactor is how much larger than their JSON decoded claims are.
@@ -23,7 +23,7 @@ const (
 
 // verified is a token whose signature and claims have been checked.
 type verified struct {
-	identity *reqctx.Identity
+	identity reqctx.Identity
 	policy   *issuerPolicy
 	key      *key
 	// certificate is the one the token is bound to.

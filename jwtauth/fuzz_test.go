@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/caddymcp/gateway/internal/mcptest"
+	"github.com/caddymcp/gateway/internal/reqctx"
 )
 
 // fuzzSize is the size limit of the fuzzed reader: small, so that the memory
@@ -75,6 +76,11 @@ func checkReading(t *testing.T, raw string) {
 	}
 	if len(raw) > fuzzSize {
 		t.Fatal("larger than allowed")
+	}
+	for name, want := range first.claims {
+		if got, ok := reqctx.TrimClaims(first.payload).Get(name); !ok || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%s: %q is read as %v, and later as %v", first.payload, name, want, got)
+		}
 	}
 	checkLikeOthers(t, raw, first)
 }

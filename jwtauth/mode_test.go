@@ -73,7 +73,7 @@ func TestIdentityIsNotInherited(t *testing.T) {
 	for _, mode := range []string{ModeOptional, ModePermissive} {
 		g := newGate(t, func(h *Handler) { h.Mode = mode })
 		r, state := reqctx.Ensure(post(""))
-		state.Identity = &reqctx.Identity{Subject: "admin", Claims: claims{"sub": "admin"}}
+		state.Identity = &reqctx.Identity{Subject: "admin", Claims: reqctx.Claims(`{"sub":"admin"}`)}
 		if g.do(t, r); g.calls != 1 || !g.identity.Anonymous || g.identity.Subject != "" {
 			t.Errorf("%s: identity %+v", mode, g.identity)
 		}

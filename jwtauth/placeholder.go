@@ -33,7 +33,8 @@ func setPlaceholders(r *http.Request, identity *reqctx.Identity, userClaim strin
 		if claim == "id" {
 			claim = userClaim
 		}
-		text, _ := claimText(identity.Claims[claim])
+		value, _ := identity.Claims.Get(claim)
+		text, _ := claimText(value)
 		return text, true
 	})
 }

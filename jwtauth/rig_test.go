@@ -159,6 +159,12 @@ func (g *gate) placeholder(name string) string {
 	return repl.ReplaceKnown("{"+name+"}", "")
 }
 
+// claim is one that the identity has, nil without.
+func (g *gate) claim(name string) any {
+	value, _ := g.identity.Claims.Get(name)
+	return value
+}
+
 // post is a request with this token as its bearer credential.
 func post(token string) *http.Request { return mcptest.Request(siteURL, token, mcptest.Ping) }
 
@@ -223,8 +229,35 @@ func TestGoodTokenPasses(t *testing.T) {
 	g.accepts(t, goodToken())
 	g.accepts(t, trustedEC().Token("alice", forUs))
 	if g.identity.Issuer != issuerURL || g.identity.Subject != "alice" || g.identity.Anonymous ||
-		!g.identity.Expires.Equal(atNoon().Add(time.Hour)) || g.identity.Claims["aud"] != audience {
+		!g.identity.Expires.Equal(atNoon().Add(time.Hour)) || g.claim("aud") != audience {
 		t.Errorf("identity %+v", g.identity)
+	}
+}
+
+// TestClaimsAsTheyCame: the handlers behind read what was signed, however it is written.
+func TestClaimsAsTheyCame(t *testing.T) {
+	g := newGate(t)
+	g.accepts(t, saying(" \r\n"+strings.Replace(goodPayload(), `"sub"`, "\t\"s\\u0075b\" ", 1)+"\n "))
+	if g.identity.Subject != "alice" || g.claim("sub") != "alice" || g.claim("exp") == nil || g.placeholder("http.auth.user.sub") != "alice" {
+		t.Errorf("identity %+v, claims %s", g.identity, g.identity.Claims)
+	}
+}
+
+func TestClientID(t *testing.T) {
+	g := newGate(t)
+	for members, want := range map[string]string{
+		`"client_id":"a","azp":"b","cid":"c"`: "a",
+		`"azp":"b","cid":"c"`:                 "b",
+		`"cid":"c"`:                           "c",
+		`"client_id":1,"azp":"b"`:             "b",
+		`"client_id":["a"]`:                   "",
+		`"Client_id":"a"`:                     "",
+		`"x":1`:                               "",
+	} {
+		g.accepts(t, extended(members))
+		if g.identity.ClientID != want {
+			t.Errorf("%s: %q, want %q", members, g.identity.ClientID, want)
+		}
 	}
 }
 

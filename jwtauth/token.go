@@ -26,6 +26,8 @@ type token struct {
 	hasKID bool
 	typ    string // lower case, without "application/"; "" when absent
 	claims map[string]any
+	// payload is the JSON that the claims were read from.
+	payload []byte
 
 	signature []byte
 }
@@ -148,7 +150,7 @@ func (t *token) readHeader(doc []byte) error {
 }
 
 func (t *token) readPayload(doc []byte) error {
-	t.claims = make(map[string]any)
+	t.claims, t.payload = make(map[string]any), doc
 	var refused error
 	err := mcpwire.Object(doc, func(name string, value jsontext.Value) error {
 		decoded, err := mcpwire.Decode(value)
@@ -169,7 +171,7 @@ func (t *token) readPayload(doc []byte) error {
 
 // forgetClaims frees the claims, which may be many times as large as the
 // token's text, while the token waits for its key.
-func (t *token) forgetClaims() { t.claims = nil }
+func (t *token) forgetClaims() { t.claims, t.payload = nil, nil }
 
 // recallClaims reads them again.
 func (t *token) recallClaims() error {
@@ -177,7 +179,7 @@ func (t *token) recallClaims() error {
 	if err != nil {
 		return err
 	}
-	t.claims = again.claims
+	t.claims, t.payload = again.claims, again.payload
 	return nil
 }
 
@@ -264,6 +266,20 @@ func (t *token) textOrList(claim string) (texts []string, present bool, err erro
 
 func wrongType(claim string) error {
 	return invalidError(fmt.Sprintf("claim %q has the wrong type", claim))
+}
+
+// clientClaims are the names by which issuers call the OAuth client that got
+// the token: RFC 9068 section 2.2, OpenID Connect, Okta.
+var clientClaims = [...]string{"client_id", "azp", "cid"}
+
+// clientID is the OAuth client that got the token, "" if it does not say.
+func (t *token) clientID() string {
+	for _, claim := range clientClaims {
+		if id, ok := t.claims[claim].(string); ok {
+			return id
+		}
+	}
+	return ""
 }
 
 // signed is what the signature signs: header and payload as they came.

@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net/http"
@@ -60,7 +61,7 @@ func (v *verifier) verify(ctx context.Context, raw string, connection *tls.Conne
 	if err != nil {
 		return nil, err
 	}
-	return entry.identity, nil
+	return &entry.identity, nil
 }
 
 // lookup returns what is known about a token, nil when it has to be checked.
@@ -115,11 +116,13 @@ func (v *verifier) check(ctx context.Context, raw string) (entry *verified, issu
 	if err != nil {
 		return nil, policy.issuer, err
 	}
-	identity := &reqctx.Identity{
-		Issuer: iss, Subject: sub, Claims: t.claims, Expires: expires,
-		ForwardCredential: v.forward, StepUp: v.stepUp,
-	}
-	return &verified{identity, policy, k, certificate, expires.Add(policy.leeway)}, policy.issuer, nil
+	return &verified{
+		identity: reqctx.Identity{
+			Issuer: cmp.Or(policy.issuer, iss), Subject: sub, ClientID: t.clientID(), Claims: reqctx.TrimClaims(t.payload), Expires: expires,
+			ForwardCredential: v.forward, StepUp: v.stepUp,
+		},
+		policy: policy, key: k, certificate: certificate, until: expires.Add(policy.leeway),
+	}, policy.issuer, nil
 }
 
 // authenticate finds the key of a token and checks its signature.

@@ -187,7 +187,7 @@ func TestA140_ForgedEndpoint(t *testing.T) {
 		{"as it was", place, h, alice, 202},
 		{"at another path", "/elsewhere?mcp_endpoint=" + sealed, h, alice, 202},
 		{"with a query", "/sse?x=1&mcp_endpoint=" + sealed, h, alice, 202},
-		{"a refreshed token", place, h, &reqctx.Identity{Issuer: alice.Issuer, Subject: "alice", Claims: map[string]any{"jti": "2"}}, 202},
+		{"a refreshed token", place, h, &reqctx.Identity{Issuer: alice.Issuer, Subject: "alice", Claims: reqctx.Claims(`{"jti":"2"}`)}, 202},
 		{"another subject", place, h, &reqctx.Identity{Issuer: alice.Issuer, Subject: "bob"}, 404},
 		{"another issuer", place, h, &reqctx.Identity{Issuer: "https://other.example", Subject: "alice"}, 404},
 		{"anonymous", place, h, &reqctx.Identity{Anonymous: true}, 404},

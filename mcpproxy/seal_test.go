@@ -78,11 +78,10 @@ func TestForeign(t *testing.T) {
 	s := testSealer(t, 1, "proxy")
 	session := upstreamSession{"session", "replica"}
 	sealed := mustSeal(t, s, session, alice.Principal())
-	client := func(id string) map[string]any { return map[string]any{"client_id": id} }
 	for what, identity := range map[string]*reqctx.Identity{
 		"another subject":            {Issuer: alice.Issuer, Subject: "bob"},
 		"another issuer":             {Issuer: "https://other.example.com", Subject: alice.Subject},
-		"another client":             {Issuer: alice.Issuer, Subject: alice.Subject, Claims: client("app")},
+		"another client":             {Issuer: alice.Issuer, Subject: alice.Subject, ClientID: "app"},
 		"issuer and subject swapped": {Issuer: alice.Subject, Subject: alice.Issuer},
 		"the same text, cut elsewhere": {
 			Issuer: alice.Issuer + alice.Subject[:1], Subject: alice.Subject[1:],
@@ -108,7 +107,7 @@ func TestForeign(t *testing.T) {
 		t.Errorf("the border between proxy and principal has moved: %+v", got)
 	}
 	// a token of the same subject and client that says other things
-	refreshed := &reqctx.Identity{Issuer: alice.Issuer, Subject: alice.Subject, Claims: map[string]any{"jti": "2", "iat": int64(7)}}
+	refreshed := &reqctx.Identity{Issuer: alice.Issuer, Subject: alice.Subject, Claims: reqctx.Claims(`{"jti":"2","iat":7}`)}
 	if got, err := s.open(sealed, refreshed.Principal()); err != nil || got != session {
 		t.Errorf("a refreshed token: %+v, %v", got, err)
 	}

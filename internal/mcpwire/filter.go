@@ -344,12 +344,13 @@ func memberText(object jsontext.Value, member string) (string, error) {
 	}
 	text, ok := "", false
 	exact := [1]string{member}
-	err := eachMember(object, func(name string, value jsontext.Value) error {
-		if name == member {
+	err := eachMember(object, func(name, value jsontext.Value) error {
+		if isText(name, member) {
 			text, ok = String(value)
 			return nil
 		}
-		return checkTwin(name, exact[:])
+		other, _ := String(name)
+		return checkTwin(other, exact[:])
 	})
 	if err != nil {
 		return "", err

@@ -239,8 +239,8 @@ func Member(object jsontext.Value, member string) (value jsontext.Value, ok bool
 	if object.Kind() != '{' {
 		return nil, false
 	}
-	_ = eachMember(object, func(name string, found jsontext.Value) error {
-		if name != member {
+	_ = eachMember(object, func(name, found jsontext.Value) error {
+		if !isText(name, member) {
 			return nil
 		}
 		value, ok = found, true
@@ -249,15 +249,25 @@ func Member(object jsontext.Value, member string) (value jsontext.Value, ok bool
 	return value, ok
 }
 
+// isText reports whether a JSON string that has been read before says text.
+func isText(value jsontext.Value, text string) bool {
+	if plain := value[1 : len(value)-1]; bytes.IndexByte(plain, '\\') < 0 {
+		return string(plain) == text
+	}
+	unquoted, _ := String(value)
+	return unquoted == text
+}
+
 // errFound ends a search.
 var errFound = errors.New("found")
 
 // eachMember is Object for an object that has been read before, as a part of
-// a document: its form is known to be right, and is not checked again.
-func eachMember(object jsontext.Value, member func(name string, value jsontext.Value) error) error {
+// a document: its form is known to be right, and is not checked again. Names
+// come as they are written.
+func eachMember(object jsontext.Value, member func(name, value jsontext.Value) error) error {
 	for i := afterBlanks(object, 1); i < len(object) && object[i] == '"'; {
 		end := stringEnd(object, i) + 1
-		name, _ := String(object[i:end])
+		name := object[i:end]
 		from := afterBlanks(object, afterBlanks(object, end)+1) // the colon
 		to := valueEnd(object, from)
 		if err := member(name, object[from:to]); err != nil {
@@ -373,6 +383,14 @@ func Decode(value jsontext.Value) (any, error) {
 		}
 	case '0':
 		return decodeNumber(string(value)), nil
+	}
+	switch string(value) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	case "null":
+		return nil, nil
 	}
 	r := acquireReader()
 	defer r.release()

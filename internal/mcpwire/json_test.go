@@ -193,8 +193,12 @@ func FuzzEachMember(f *testing.F) {
 		}
 		trimmed := jsontext.Value(bytes.TrimLeft(doc, " \t\r\n"))
 		var got []pair
-		if err := eachMember(trimmed, func(name string, value jsontext.Value) error {
-			got = append(got, pair{name, string(value)})
+		if err := eachMember(trimmed, func(name, value jsontext.Value) error {
+			text, _ := String(name)
+			got = append(got, pair{text, string(value)})
+			if found, ok := Member(trimmed, text); !ok || string(found) != string(value) {
+				t.Fatalf("%s: the member %q is %q %t, want %q", doc, text, found, ok, value)
+			}
 			return nil
 		}); err != nil || !slices.Equal(got, want) {
 			t.Fatalf("%s: %v %q, want %q", doc, err, got, want)

@@ -20,9 +20,11 @@ type Identity struct {
 	Anonymous bool
 	// Issuer and Subject are the token's iss and sub.
 	Issuer, Subject string
+	// ClientID is the OAuth client that got the token, "" if it does not say.
+	ClientID string
 	// Claims are all claims of the token; nil for an anonymous request.
 	// They are shared between requests: never change them.
-	Claims map[string]any
+	Claims Claims
 	// Expires is the token's exp.
 	Expires time.Time
 	// ForwardCredential: the configuration wants the client's credential to
@@ -36,34 +38,18 @@ type Identity struct {
 	// needs (RFC 6750 section 3.1); nil for an anonymous request.
 	StepUp func(w http.ResponseWriter, r *http.Request, scopes []string) error
 
-	derived   atomic.Pointer[any]
-	principal atomic.Pointer[string]
+	derived atomic.Value
 }
 
-// Derived returns what is made of the claims once, for all requests with
-// this token. There is one maker. Two requests at a time may each make one,
-// of which the first is kept.
-func (i *Identity) Derived(from func(claims map[string]any) any) any {
+// Derived returns what is made once, for all requests with this token. There
+// is one maker. Two requests at a time may each make one, of which the first
+// is kept.
+func (i *Identity) Derived(from func() any) any {
 	if known := i.derived.Load(); known != nil {
-		return *known
+		return known
 	}
-	made := from(i.Claims)
-	i.derived.CompareAndSwap(nil, &made)
-	return *i.derived.Load()
-}
-
-// clientClaims are the names by which issuers call the OAuth client that got
-// the token: RFC 9068 section 2.2, OpenID Connect, Okta.
-var clientClaims = [...]string{"client_id", "azp", "cid"}
-
-// ClientID is the OAuth client that got the token, "" if it does not say.
-func (i *Identity) ClientID() string {
-	for _, claim := range clientClaims {
-		if id, ok := i.Claims[claim].(string); ok {
-			return id
-		}
-	}
-	return ""
+	i.derived.CompareAndSwap(nil, from())
+	return i.derived.Load()
 }
 
 // Principal tells callers apart: it is the same for every token that an
@@ -73,18 +59,14 @@ func (i *Identity) Principal() string {
 	if i == nil || i.Anonymous {
 		return "anonymous"
 	}
-	if known := i.principal.Load(); known != nil {
-		return *known
-	}
-	text := []byte("token")
-	for _, part := range []string{i.Issuer, i.Subject, i.ClientID()} {
+	var room [128]byte // enough for most, so that they cost one allocation
+	text := append(room[:0], "token"...)
+	for _, part := range [...]string{i.Issuer, i.Subject, i.ClientID} {
 		text = strconv.AppendInt(text, int64(len(part)), 10)
 		text = append(text, ':')
 		text = append(text, part...)
 	}
-	principal := string(text)
-	i.principal.Store(&principal)
-	return principal
+	return string(text)
 }
 
 // State is the record of one request. The handlers run one after the other,
