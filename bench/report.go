@@ -12,7 +12,7 @@ func report(r results, p plan, versions []string, date time.Time) string {
 	var b strings.Builder
 	b.WriteString("# Results\n\n")
 	fmt.Fprintf(&b, "Measured on %s by `make bench`; [docs/performance.md](../docs/performance.md) says how. "+
-		"Medians of %d runs of %s each, and twice as many where margins are thin. Ratios (×) are against plain Caddy in the same round, "+
+		"Medians of %d runs of %s each, in turns of a second, and twice as many where margins are thin. Ratios (×) are against plain Caddy in the same round, "+
 		"and they are what counts: absolute times are those of the machine.\n\n", date.Format(time.DateOnly), p.runs, p.duration)
 	for _, version := range versions {
 		fmt.Fprintf(&b, "- %s\n", version)

@@ -28,8 +28,13 @@ type result struct {
 	err       error
 }
 
-// compare runs a group: one run of each candidate, then the next one of each,
-// there and back, so that what drifts favours none.
+// turn is how long a candidate runs before the next one has its turn. A run
+// takes several turns: the machine may be faster in one second than in the
+// next one, so the shorter they are, the less runs differ by that.
+const turn = time.Second
+
+// compare runs a group: each candidate in turn, there and back, so that what
+// drifts favours none.
 func (l *lab) compare(ctx context.Context, p plan, g group) []result {
 	results := make([]result, len(g.candidates))
 	contestants := make([]*contestant, len(g.candidates))
@@ -50,13 +55,14 @@ func (l *lab) compare(ctx context.Context, p plan, g group) []result {
 			_, r.err = contestants[i].observed(ctx, p.warmup)
 		}
 	}
-	for round := range p.rounds(g) {
+	turns := p.turns(g)
+	for at := range p.rounds(g) * turns {
 		for i := range results {
-			if round%2 == 1 {
+			if at%2 == 1 {
 				i = len(results) - 1 - i
 			}
 			r := &results[i]
-			if r.err == nil && g.kind == idle && round > 0 {
+			if r.err == nil && g.kind == idle && at > 0 {
 				// one that has had streams open keeps memory for the next ones
 				contestants[i].stop()
 				contestants[i], r.err = l.start(ctx, g, r.candidate)
@@ -65,13 +71,19 @@ func (l *lab) compare(ctx context.Context, p plan, g group) []result {
 				continue
 			}
 			var s sample
-			if s, r.err = p.measure(ctx, contestants[i]); r.err != nil {
+			if s, r.err = p.measure(ctx, contestants[i], p.duration/time.Duration(turns)); r.err != nil {
 				continue
 			}
-			r.runs = append(r.runs, s)
 			r.disturbed = r.disturbed || p.spoilt(g, s)
-			fmt.Fprintf(p.progress, "%-12s %-50s %9.0f /s %8.1f us CPU %8.0f us p50%s\n",
-				g.id, r.name, s.rate(), s.perCall(), p50(s), mark(p.spoilt(g, s)))
+			if at%turns == 0 {
+				r.runs = append(r.runs, sample{})
+			}
+			run := &r.runs[len(r.runs)-1]
+			*run = run.with(s)
+			if (at+1)%turns == 0 {
+				fmt.Fprintf(p.progress, "%-12s %-50s %9.0f /s %8.1f us CPU %8.0f us p50%s\n",
+					g.id, r.name, run.rate(), run.perCall(), p50(*run), mark(p.spoilt(g, *run)))
+			}
 		}
 	}
 	for i := range results {
@@ -101,11 +113,19 @@ func (p plan) rounds(g group) int {
 	}
 }
 
-// measure makes one run, and repeats it when something else kept the machine
-// busy. If that never ends, the run that was disturbed least counts.
-func (p plan) measure(ctx context.Context, c *contestant) (best sample, err error) {
+// turns is the number of turns that a run takes.
+func (p plan) turns(g group) int {
+	if g.kind == idle { // in time it measures nothing
+		return 1
+	}
+	return max(1, int(p.duration/turn))
+}
+
+// measure makes one turn, and repeats it when something else kept the machine
+// busy. If that never ends, the turn that was disturbed least counts.
+func (p plan) measure(ctx context.Context, c *contestant, duration time.Duration) (best sample, err error) {
 	for try := range p.retries + 1 {
-		s, err := c.observed(ctx, p.duration)
+		s, err := c.observed(ctx, duration)
 		if err != nil {
 			return s, err
 		}

@@ -19,6 +19,10 @@ func TestSpoilt(t *testing.T) {
 	if p.rounds(group{kind: calls}) != 7 || p.rounds(group{kind: calls, thin: true}) != 14 || p.rounds(group{kind: idle}) != 3 {
 		t.Error("wrong number of rounds")
 	}
+	p.duration = 3 * time.Second
+	if p.turns(group{kind: calls}) != 3 || p.turns(group{kind: events}) != 3 || p.turns(group{kind: idle}) != 1 || (plan{}).turns(group{}) != 1 {
+		t.Error("wrong number of turns")
+	}
 }
 
 // Other load must be seen, and our own must not be taken for it. A test cannot

@@ -97,7 +97,7 @@ func groups() []group {
 			id: idleID(n), title: thousands(n) + " idle streams", kind: idle, connections: n, answer: answerIdle, candidates: both,
 		})
 	}
-	list = append(list, group{id: idEvents, title: "events", kind: events, connections: 4, answer: answerEvents, candidates: both})
+	list = append(list, group{id: idEvents, title: "events", kind: events, thin: true, connections: 4, answer: answerEvents, candidates: both})
 	for i := range list {
 		g := &list[i]
 		if g.connections == 0 {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// sample is what one run of one candidate gave.
+// sample is what one run of one candidate gave, or a part of one.
 type sample struct {
 	requests int           // calls answered, or events received
 	elapsed  time.Duration // how long the load lasted
@@ -25,6 +25,21 @@ func (s sample) perCall() float64 { return micros(s.cpu) / float64(s.requests) }
 
 // busy is the share of a core that the server took.
 func (s sample) busy() float64 { return s.cpu.Seconds() / s.elapsed.Seconds() }
+
+// with is both samples as one. Latencies are those of the mean request of
+// both; percentiles of short turns are as good as that.
+func (s sample) with(more sample) sample {
+	weigh := func(a, b float64) float64 {
+		n, m := float64(s.requests), float64(more.requests)
+		return (a*n + b*m) / (n + m)
+	}
+	latency := func(a, b time.Duration) time.Duration { return time.Duration(weigh(float64(a), float64(b))) }
+	return sample{
+		requests: s.requests + more.requests, elapsed: s.elapsed + more.elapsed, cpu: s.cpu + more.cpu,
+		p50: latency(s.p50, more.p50), p99: latency(s.p99, more.p99), foreign: max(s.foreign, more.foreign),
+		live: weigh(s.live, more.live), resident: weigh(s.resident, more.resident),
+	}
+}
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 

@@ -24,6 +24,18 @@ func TestMedian(t *testing.T) {
 	}
 }
 
+func TestSamplesTogether(t *testing.T) {
+	one := sample{requests: 100, elapsed: time.Second, cpu: time.Second, p50: 10, p99: 40, foreign: 0.2, live: 8, resident: 16}
+	if got := (sample{}).with(one); got != one {
+		t.Errorf("with nothing: %+v", got)
+	}
+	got := one.with(sample{requests: 300, elapsed: 2 * time.Second, cpu: time.Second, p50: 30, p99: 80, foreign: 0.1, live: 4})
+	want := sample{requests: 400, elapsed: 3 * time.Second, cpu: 2 * time.Second, p50: 25, p99: 70, foreign: 0.2, live: 5, resident: 4}
+	if got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
 func TestPercentile(t *testing.T) {
 	hundred := make([]time.Duration, 100)
 	for i := range hundred {
