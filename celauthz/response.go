@@ -264,8 +264,10 @@ func (f *filterWriter) emit(event *mcpwire.Event) error {
 }
 
 func (f *filterWriter) filterMessage(doc []byte) ([]byte, error) {
-	started := time.Now()
-	defer func() { f.spent += time.Since(started) }()
+	if len(doc) >= timedPiece {
+		started := time.Now()
+		defer func() { f.spent += time.Since(started) }()
+	}
 	if f.filter == nil {
 		f.filter = f.visible.filter()
 		f.filter.Private, f.filter.Listed = f.private, f.metrics.listed

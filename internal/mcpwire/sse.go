@@ -78,12 +78,16 @@ type Splitter struct {
 	lineStart int    // where in pending the unfinished line starts
 	fields    bool   // pending has a line that is not a comment
 	afterCR   bool   // the last byte was a CR: a LF belongs to it
+	event     Event  // the one that is emitted
 	started   bool   // the first line is over: no BOM any more
 	emitted   bool   // and so is the first event
 }
 
 // Write takes the next piece of the stream.
 func (s *Splitter) Write(piece []byte) error {
+	if s.isEvent(piece) {
+		return s.emit(piece, piece)
+	}
 	for len(piece) > 0 {
 		if s.afterCR {
 			s.afterCR = false
@@ -142,6 +146,16 @@ func (s *Splitter) Pass(piece []byte, word string) bool {
 		bytes.HasSuffix(piece, []byte("\n\n")) && !bytes.Contains(piece, []byte(word))
 }
 
+// isEvent reports whether a piece of the stream is one whole event, as nearly
+// every piece is that a server sends. It need not be put together then. Only
+// the plainest form is seen: its lines end with LF, and the first one is a
+// field.
+func (s *Splitter) isEvent(piece []byte) bool {
+	return s.emitted && len(s.pending) == 0 && !s.afterCR && len(piece) > 2 && len(piece) <= s.Limit &&
+		piece[0] != ':' && piece[0] != '\n' && bytes.IndexByte(piece, '\r') < 0 &&
+		bytes.Index(piece, []byte("\n\n")) == len(piece)-2
+}
+
 // Close takes the end of the stream. What is left is no event: clients drop
 // it, and so does the gateway.
 func (s *Splitter) Close() {
@@ -194,20 +208,25 @@ func (s *Splitter) flush() error {
 	if !s.emitted {
 		lines = bytes.TrimPrefix(lines, []byte("\ufeff"))
 	}
-	event, err := parseEvent(lines)
-	if err != nil {
-		return err
-	}
-	event.Raw = s.pending
-	s.emitted = true
 	s.fields = false
 	s.lineStart = 0
-	err = s.Emit(event)
+	err := s.emit(s.pending, lines)
 	if cap(s.pending) > maxKeptEvent {
 		s.pending = nil // one large event must not cost memory for hours
 	}
 	s.pending = s.pending[:0]
 	return err
+}
+
+// emit emits the event that lines are.
+func (s *Splitter) emit(raw, lines []byte) error {
+	defer s.event.forget()
+	if err := s.event.parse(lines); err != nil {
+		return err
+	}
+	s.event.Raw = raw
+	s.emitted = true
+	return s.Emit(&s.event)
 }
 
 const (
@@ -216,11 +235,20 @@ const (
 	// maxEventFields bounds the lines of an event that are not its data. Each
 	// takes more memory than its bytes; an event has three of them.
 	maxEventFields = 1000
+	// maxKeptFields bounds the room for them that an idle stream keeps.
+	maxKeptFields = 8
 )
 
-// parseEvent takes the lines of an event apart.
-func parseEvent(lines []byte) (*Event, error) {
-	event := new(Event)
+// forget leaves room for another event, and nothing of this one.
+func (e *Event) forget() {
+	clear(e.rest)
+	if *e = (Event{rest: e.rest[:0]}); cap(e.rest) > maxKeptFields {
+		e.rest = nil
+	}
+}
+
+// parse takes the lines of an event apart. Its parts alias them.
+func (e *Event) parse(lines []byte) error {
 	for rest := lines; len(rest) > 0; {
 		line, end := rest, len(rest)
 		if at := lineEnd(rest); at >= 0 {
@@ -234,24 +262,24 @@ func parseEvent(lines []byte) (*Event, error) {
 			continue
 		}
 		if payload, ok := dataLine(line); ok {
-			if event.Data == nil {
-				event.Data = append([]byte{}, payload...)
-				event.dataAt = len(event.rest)
+			if e.Data == nil {
+				e.Data = payload[:len(payload):len(payload)] // what is appended is a copy
+				e.dataAt = len(e.rest)
 			} else {
-				event.Data = append(append(event.Data, '\n'), payload...)
+				e.Data = append(append(e.Data, '\n'), payload...)
 			}
 			continue
 		}
 		if !isField(line) {
-			event.Foreign = true
+			e.Foreign = true
 			continue
 		}
-		if len(event.rest) == maxEventFields {
-			return nil, ErrEventTooLarge
+		if len(e.rest) == maxEventFields {
+			return ErrEventTooLarge
 		}
-		event.rest = append(event.rest, line)
+		e.rest = append(e.rest, line)
 	}
-	return event, nil
+	return nil
 }
 
 // dataLine returns the payload of a data field.

@@ -20,6 +20,9 @@ type passing struct {
 	dropped   string // the event without data
 }
 
+// byEvent is the size of pieces that end where blank lines do.
+const byEvent = -1
+
 // splitStream hands a stream over in pieces of the given size, 0 for all of
 // it at once, and returns what came out.
 func splitStream(stream string, size, limit int) (events []passing, err error) {
@@ -30,13 +33,19 @@ func splitStream(stream string, size, limit int) (events []passing, err error) {
 		})
 		return nil
 	}}
-	if size == 0 {
-		size = max(len(stream), 1)
-	}
-	for piece := range slices.Chunk([]byte(stream), size) {
+	for rest := []byte(stream); len(rest) > 0; {
+		n := len(rest)
+		if end := bytes.Index(rest, []byte("\n\n")); size == byEvent && end >= 0 {
+			n = end + 2
+		} else if size > 0 {
+			n = min(n, size)
+		}
+		piece := bytes.Clone(rest[:n])
 		if err := s.Write(piece); err != nil {
 			return events, err
 		}
+		clear(piece) // nobody may still look at it
+		rest = rest[n:]
 	}
 	s.Close()
 	return events, nil
@@ -313,8 +322,9 @@ func FuzzSplitter(f *testing.F) {
 		size, limit = max(size, 1), max(limit, 1)
 		events, err := splitStream(stream, size, limit)
 		whole, wholeErr := splitStream(stream, 0, limit)
-		if !slices.Equal(events, whole) || !errors.Is(err, wholeErr) {
-			t.Fatalf("pieces of %d: %+v, %v\nat once: %+v, %v", size, events, err, whole, wholeErr)
+		byOne, byOneErr := splitStream(stream, byEvent, limit)
+		if !slices.Equal(events, whole) || !errors.Is(err, wholeErr) || !slices.Equal(events, byOne) || !errors.Is(err, byOneErr) {
+			t.Fatalf("pieces of %d: %+v, %v\nat once: %+v, %v\nby event: %+v, %v", size, events, err, whole, wholeErr, byOne, byOneErr)
 		}
 		raw := 0
 		for _, e := range events {
