@@ -247,7 +247,11 @@ func (f *filterWriter) emit(event *mcpwire.Event) error {
 	if event.Foreign {
 		out = event.WithData(event.Data)
 	}
-	if data := bytes.TrimLeft(event.Data, " \t\n"); len(data) > 0 && (data[0] == '{' || data[0] == '[') {
+	data := event.Data
+	if len(data) > 0 && data[0] <= ' ' {
+		data = bytes.TrimLeft(data, " \t\n")
+	}
+	if len(data) > 0 && (data[0] == '{' || data[0] == '[') {
 		filtered, err := f.filterMessage(event.Data)
 		if err != nil {
 			return err

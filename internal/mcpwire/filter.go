@@ -1,7 +1,6 @@
 package mcpwire
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -77,8 +76,7 @@ func (f *Filter) Message(doc []byte) ([]byte, error) {
 	if err := CheckDepth(doc); err != nil {
 		return nil, err
 	}
-	first := bytes.TrimLeft(doc, " \t\r\n")
-	if len(first) > 0 && first[0] == '[' {
+	if first := afterBlanks(doc, 0); first < len(doc) && doc[first] == '[' {
 		return f.batch(doc)
 	}
 	return f.message(doc)
@@ -167,15 +165,17 @@ func (f *Filter) message(doc []byte) ([]byte, error) {
 	reader := acquireReader()
 	defer reader.release()
 	a, err := readAnswer(reader, doc)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case a.hasResult && (a.method == acknowledgedMethod || updatePlaces[a.method].kind != NoTarget):
+	}
+	update, isUpdate := updatePlaces[a.method]
+	switch {
+	case a.hasResult && (a.method == acknowledgedMethod || isUpdate):
 		return nil, errBoth // some readers would look for a list in it
 	case a.method == acknowledgedMethod && a.params != nil:
 		return f.acknowledgement(reader, doc, a.params, a.paramsAt)
-	case updatePlaces[a.method].kind != NoTarget:
-		return f.update(doc, a.params, updatePlaces[a.method])
+	case isUpdate:
+		return f.update(doc, a.params, update)
 	case a.result.start == 0:
 		return doc, nil
 	}

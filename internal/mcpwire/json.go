@@ -350,7 +350,7 @@ func String(value jsontext.Value) (string, bool) {
 		return "", false
 	}
 	if plain, ok := plainText(value); ok {
-		if word, ok := vocabulary[string(plain)]; ok {
+		if word, ok := knownWord(plain); ok {
 			return word, true
 		}
 		return string(plain), true

@@ -5,6 +5,18 @@ import (
 	"slices"
 )
 
+// knownWord finds one of the vocabulary. The first ones to compare are those of every message: on a stream that was
+// quiet for a while, a look at a table is a look into memory.
+func knownWord(text []byte) (string, bool) {
+	for _, name := range envelopeNames {
+		if string(text) == name {
+			return name, true
+		}
+	}
+	word, ok := vocabulary[string(text)]
+	return word, ok
+}
+
 // vocabulary holds the words that most messages are made of, so that reading
 // one does not make a copy of each.
 var vocabulary = func() map[string]string {
