@@ -251,7 +251,12 @@ func (f *filterWriter) emit(event *mcpwire.Event) error {
 	if len(data) > 0 && data[0] <= ' ' {
 		data = bytes.TrimLeft(data, " \t\n")
 	}
-	if len(data) > 0 && (data[0] == '{' || data[0] == '[') {
+	isMessage := len(data) > 0 && (data[0] == '{' || data[0] == '[')
+	switch {
+	case !isMessage && bytes.ContainsRune(data, '{'):
+		return mcpwire.ErrSyntax // no message, yet it holds something like one
+	case !isMessage, !f.lists && !f.private && mcpwire.IsUnfiltered(data):
+	default:
 		filtered, err := f.filterMessage(event.Data)
 		if err != nil {
 			return err
@@ -259,8 +264,6 @@ func (f *filterWriter) emit(event *mcpwire.Event) error {
 		if len(filtered) != len(event.Data) || !bytes.Equal(filtered, event.Data) {
 			out = event.WithData(oneLine(filtered))
 		}
-	} else if bytes.ContainsRune(data, '{') {
-		return mcpwire.ErrSyntax // no message, yet it holds something like one
 	}
 	_, err := f.client.Write(out)
 	f.gone = err != nil
