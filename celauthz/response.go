@@ -255,7 +255,7 @@ func (f *filterWriter) emit(event *mcpwire.Event) error {
 	switch {
 	case !isMessage && bytes.ContainsRune(data, '{'):
 		return mcpwire.ErrSyntax // no message, yet it holds something like one
-	case !isMessage, !f.lists && !f.private && mcpwire.IsUnfiltered(data):
+	case !isMessage, !f.lists && mcpwire.IsUnfiltered(data):
 	default:
 		filtered, err := f.filterMessage(event.Data)
 		if err != nil {

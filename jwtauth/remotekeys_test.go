@@ -398,8 +398,8 @@ func TestClaimsAfterWaiting(t *testing.T) {
 		s.publish("a", "b")
 		waits := tokenOf("b")
 		held := true
-		s.onFetch = func() { held = waits.claims != nil }
-		if _, err := r.find(t.Context(), waits); err != nil || held || waits.claims["sub"] != "alice" {
+		s.onFetch = func() { held = waits.claims != nil || waits.payload != nil }
+		if _, err := r.find(t.Context(), waits); err != nil || held || waits.claims["sub"] != "alice" || len(waits.payload) == 0 {
 			t.Errorf("%v, claims held: %v, then %v", err, held, waits.claims)
 		}
 	}, "a")

@@ -232,6 +232,7 @@ func TestSplitterForeign(t *testing.T) {
 		"Data: a\n\n":                true,
 		"\ufeffid: 1\n\n":            false,
 		"\n\ufeffid: 1\n\n":          true,
+		"foo: bar\n\ndata: a\n\n":    false,
 	} {
 		events, err := splitStream(stream, 0, 1<<20)
 		if err != nil || len(events) == 0 {
@@ -307,12 +308,23 @@ func TestSplitterForgetsLargeEvents(t *testing.T) {
 	if cap(s.pending) > 2*maxKeptEvent {
 		t.Errorf("keeps %d bytes", cap(s.pending))
 	}
+	for fields := range 3 * maxKeptFields {
+		if err := s.Write([]byte(strings.Repeat("id: a\n", fields) + "data: a\n\n")); err != nil {
+			t.Fatal(err)
+		}
+		kept := s.event.rest[:cap(s.event.rest)]
+		if len(kept) > maxKeptFields || slices.ContainsFunc(kept, func(line []byte) bool { return line != nil }) || s.event.Data != nil || s.event.Raw != nil {
+			t.Errorf("%d fields: keeps %q of %+v", fields, kept, s.event)
+		}
+	}
 }
 
 func FuzzSplitter(f *testing.F) {
 	for _, stream := range []string{
 		"data: a\n\n", "\ufeffdata: a\r\rdata: b\r\n\r\n", "id: 1\nretry: 5\ndata:\n\n: x\n\ndata: a\ndata: b\nevent: e\n\n",
-		"\ufeff\ufeffdata\n\n\ufeffdata: c\n\n", "data: a\r\n: c\r\n\r\n\r\r\n\n", "{\"a\":\n: 1}\n\n", "data: \u2028x\x00\n\ndata",
+		"\ufeff\ufeffdata\n\n\ufeffdata: c\n\n", "data: a\r\n: c\r\n\r\n\r\r\n\n", "{\"a\":\n: 1}\n\n",
+		"data: x\n\ndata: a\r\rdata: b\n\n", "data: x\n\n\ndata: a\n\n", "data: x\n\ndata: " + strings.Repeat("a", 70) + "\n\n",
+		"data: \u2028x\x00\n\ndata",
 	} {
 		for _, size := range []int{1, 3, 100} {
 			f.Add(stream, size, 64)
