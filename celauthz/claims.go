@@ -53,10 +53,14 @@ type sharedMember struct {
 	value ref.Val
 }
 
-func (s *sharedMembers) find(name string) (ref.Val, bool) {
+func (s *sharedMembers) find(key ref.Val) (ref.Val, bool) {
+	if whole := s.whole.Load(); whole != nil {
+		return (*whole).Find(key)
+	}
+	name, _ := key.(types.String)
 	if found := s.found.Load(); found != nil {
 		for i := range *found {
-			if m := &(*found)[i]; m.name == name {
+			if m := &(*found)[i]; m.name == string(name) {
 				return m.value, true
 			}
 		}
@@ -73,7 +77,8 @@ func (s *sharedMembers) keep(name string, value ref.Val) {
 		if found != nil {
 			members = *found
 		}
-		if _, known := s.find(name); known || len(members) >= maxLooks {
+		known := slices.ContainsFunc(members, func(m sharedMember) bool { return m.name == name })
+		if known || len(members) >= maxLooks || s.whole.Load() != nil {
 			return
 		}
 		more := append(slices.Clip(members), sharedMember{name, value})
@@ -81,6 +86,17 @@ func (s *sharedMembers) keep(name string, value ref.Val) {
 			return
 		}
 	}
+}
+
+// all is the whole object. It takes the place of what was found before.
+func (s *sharedMembers) all(members func() map[string]any) traits.Mapper {
+	if whole := s.whole.Load(); whole != nil {
+		return *whole
+	}
+	made, _ := toValue(members()).(traits.Mapper)
+	s.whole.Store(&made)
+	s.found.Store(nil)
+	return made
 }
 
 // toValue turns a value of JSON into one of expressions, with all that is in

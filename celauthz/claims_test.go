@@ -103,23 +103,34 @@ func TestClaimsAreSharedUpToABound(t *testing.T) {
 		text = fmt.Appendf(text, `"c%d":%d,`, i, i)
 	}
 	identity := &reqctx.Identity{Claims: claimsOf(t, string(text)+`"last":true}`)}
-	one := &caller{claims: identity.Claims, identity: identity}
-	for i := range n {
-		another := &caller{claims: identity.Claims, identity: identity}
-		for _, who := range []*caller{another, one} {
-			value, found := who.claimsMap().Find(types.String(fmt.Sprint("c", i)))
-			if !found || value != types.Int(i) {
-				t.Errorf("claim %d: %v", i, value)
-			}
-			if _, found := who.claimsMap().Find(types.String(fmt.Sprint("d", i))); found {
-				t.Errorf("claim %d: found under another name", i)
-			}
+	someone := func() *caller { return &caller{claims: identity.Claims, identity: identity} }
+	look := func(i int, who *caller) {
+		value, found := who.claimsMap().Find(types.String(fmt.Sprint("c", i)))
+		if !found || value != types.Int(i) {
+			t.Errorf("claim %d: %v", i, value)
+		}
+		if _, found := who.claimsMap().Find(types.String(fmt.Sprint("d", i))); found {
+			t.Errorf("claim %d: found under another name", i)
 		}
 	}
-	if found := *one.memory().claims.found.Load(); len(found) != maxLooks {
+	for i := range n {
+		look(i, someone())
+	}
+	shared := &someone().memory().claims
+	if found := *shared.found.Load(); len(found) != maxLooks {
 		t.Errorf("%d claims are kept, want %d", len(found), maxLooks)
 	}
-	if whole := *one.memory().claims.whole.Load(); whole.Size() != types.Int(n+1) {
+	one := someone()
+	for i := range n {
+		look(i, one)
+	}
+	if whole := *shared.whole.Load(); whole.Size() != types.Int(n+1) {
 		t.Errorf("%v claims in all", whole.Size())
+	}
+	for i := range n {
+		look(i, someone())
+	}
+	if shared.found.Load() != nil {
+		t.Error("claims are kept twice")
 	}
 }

@@ -67,22 +67,35 @@ func (p *policy) gatesFor(who *caller) *gates {
 	}
 }
 
+// of returns the words that hold what is known about an allow, and its bit in
+// them.
+func (g *gates) of(number int) (known, closed *atomic.Uint64, bit uint64) {
+	return &g.words[number/64*2], &g.words[number/64*2+1], uint64(1) << (number % 64)
+}
+
+// areClosed reports whether those of an allow are known to be closed.
+func (g *gates) areClosed(number int) bool {
+	if g == nil {
+		return false
+	}
+	_, closed, bit := g.of(number)
+	return closed.Load()&bit != 0
+}
+
 // areOpen reports whether those of an allow, if it has any, are true for the
 // token.
-func (g *gates) areOpen(ctx context.Context, number int, a *activation, allows []allowClause) bool {
+func (g *gates) areOpen(ctx context.Context, number int, parts []*part, a *activation) bool {
 	if g == nil {
-		return allTrue(ctx, allows[number].gates, a)
+		return allTrue(ctx, parts, a)
 	}
-	known, closed, bit := &g.words[number/64*2], &g.words[number/64*2+1], uint64(1)<<(number%64)
+	known, closed, bit := g.of(number)
 	if known.Load()&bit == 0 {
-		// what they read need not be kept: they are not asked again
 		jwt := a.claimsMap()
-		shared := jwt.shared
-		jwt.shared = nil
-		if !allTrue(ctx, allows[number].gates, a) {
+		jwt.keepsNothing = true // they are not asked again
+		if !allTrue(ctx, parts, a) {
 			closed.Or(bit)
 		}
-		jwt.shared = shared
+		jwt.keepsNothing = false
 		known.Or(bit)
 	}
 	return closed.Load()&bit == 0

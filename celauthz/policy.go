@@ -70,7 +70,7 @@ type allowClause struct {
 	rule string
 	relevance
 	parts []*part
-	// gates are those of the parts that nothing but the token decides.
+	// gates are the parts that nothing but the token decides.
 	gates, others []*part
 }
 
@@ -283,11 +283,11 @@ func (p *policy) grant(ctx context.Context, q question, a *activation) decision 
 	a.open = q.open(Allow, a.kind)
 	gates := p.gatesFor(a.caller)
 	for w := p.allows.about(q, a.subject, &a.found); w.next(); {
-		if !gates.areOpen(ctx, w.number, a, p.allows.list) {
+		if gates.areClosed(w.number) {
 			continue
 		}
 		c := &p.allows.list[w.number]
-		if c.applies(q, a.kind) && couldBeTrue(ctx, q, a, c.others) {
+		if c.applies(q, a.kind) && gates.areOpen(ctx, w.number, c.gates, a) && couldBeTrue(ctx, q, a, c.others) {
 			return decision{true, c.rule, ""}
 		}
 	}

@@ -21,6 +21,8 @@ type rawObject struct {
 	whole traits.Mapper
 	// shared, if set, is what other requests have found in the same object.
 	shared *sharedMembers
+	// keepsNothing: what is found now nobody will look for again.
+	keepsNothing bool
 }
 
 // maxLooks is how many members are looked for one by one. Each look reads all
@@ -32,7 +34,7 @@ const maxLooks = 16
 func (o *rawObject) Find(key ref.Val) (ref.Val, bool) {
 	name, ok := key.(types.String)
 	if o.shared != nil && ok {
-		if value, known := o.shared.find(string(name)); known {
+		if value, known := o.shared.find(key); known {
 			return value, true
 		}
 	}
@@ -43,7 +45,7 @@ func (o *rawObject) Find(key ref.Val) (ref.Val, bool) {
 	if !ok {
 		return nil, false
 	}
-	if o.shared != nil {
+	if o.shared != nil && !o.keepsNothing {
 		value := toValue(decode(raw))
 		o.shared.keep(strings.Clone(string(name)), value)
 		return value, true
@@ -71,13 +73,7 @@ func (o *rawObject) all() traits.Mapper {
 	case o.shared == nil:
 		o.whole = types.NewStringInterfaceMap(insideContainers, o.members())
 	default:
-		shared := o.shared.whole.Load()
-		if shared == nil {
-			made, _ := toValue(o.members()).(traits.Mapper)
-			shared = &made
-			o.shared.whole.Store(shared)
-		}
-		o.whole = *shared
+		o.whole = o.shared.all(o.members)
 	}
 	return o.whole
 }
@@ -107,6 +103,9 @@ func (o *rawObject) Contains(key ref.Val) ref.Val {
 	return o.all().Contains(key)
 }
 
+// IsZeroValue implements traits.Zeroer.
+func (o *rawObject) IsZeroValue() bool { return o.all().Size() == types.IntZero }
+
 // Iterator implements traits.Iterable.
 func (o *rawObject) Iterator() traits.Iterator { return o.all().Iterator() }
 
@@ -133,5 +132,8 @@ func (o *rawObject) Type() ref.Type { return types.MapType }
 // Value implements ref.Val.
 func (o *rawObject) Value() any { return o.all().Value() }
 
-// Interface guard
-var _ traits.Mapper = (*rawObject)(nil)
+// Interface guards
+var (
+	_ traits.Mapper = (*rawObject)(nil)
+	_ traits.Zeroer = (*rawObject)(nil)
+)

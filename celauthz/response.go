@@ -262,7 +262,7 @@ func (f *filterWriter) emit(event *mcpwire.Event) error {
 			return err
 		}
 		if len(filtered) != len(event.Data) || !bytes.Equal(filtered, event.Data) {
-			out = event.WithData(oneLine(filtered))
+			out = event.WithData(filtered)
 		}
 	}
 	_, err := f.client.Write(out)
@@ -271,29 +271,13 @@ func (f *filterWriter) emit(event *mcpwire.Event) error {
 }
 
 func (f *filterWriter) filterMessage(doc []byte) ([]byte, error) {
-	if len(doc) >= timedPiece {
-		started := time.Now()
-		defer func() { f.spent += time.Since(started) }()
-	}
+	started := time.Now()
+	defer func() { f.spent += time.Since(started) }()
 	if f.filter == nil {
 		f.filter = f.visible.filter()
 		f.filter.Private, f.filter.Listed = f.private, f.metrics.listed
 	}
 	return f.filter.Message(doc)
-}
-
-// oneLine removes the line ends between the tokens of a message; inside
-// strings JSON has none.
-func oneLine(message []byte) []byte {
-	if message == nil || !bytes.ContainsAny(message, "\r\n") {
-		return message
-	}
-	return bytes.Map(func(r rune) rune {
-		if r == '\r' || r == '\n' {
-			return ' '
-		}
-		return r
-	}, message)
 }
 
 // finish gives the client what was collected. It is called once the handlers

@@ -80,10 +80,12 @@ func TestJWTVariable(t *testing.T) {
 		`jwt.none == null`, `has(jwt.none)`, `!has(jwt.missing)`, `jwt.?missing.orValue("x") == "x"`, `jwt.?suspended.orValue(false) == false`,
 		`jwt.nested.roles == ["r"]`, `jwt.nested["https://x/y"] == 1`, `has(jwt.nested.roles)`, `jwt.big == 9007199254740993`,
 		`jwt["a b"] == 1`, `"sub" in jwt`, `jwt.exists(c, c == "sub")`, `size(jwt) == 9`,
+		`optional.ofNonZeroValue(jwt).hasValue()`, `optional.ofNonZeroValue(jwt.nested).hasValue()`,
 	)
 	// without a token there are no claims, but there is a map
 	for _, nobody := range []*reqctx.Identity{nil, {}, {Anonymous: true}} {
-		holds(t, call, nobody, `size(jwt) == 0`, `!has(jwt.sub)`, `jwt == {}`, `size(scopes) == 0`, `jwt.?sub.orValue("nobody") == "nobody"`)
+		holds(t, call, nobody, `size(jwt) == 0`, `!has(jwt.sub)`, `jwt == {}`, `size(scopes) == 0`, `jwt.?sub.orValue("nobody") == "nobody"`,
+			`!optional.ofNonZeroValue(jwt).hasValue()`, `!optional.ofNonZeroValue(mcp.tool.arguments).hasValue()`)
 	}
 }
 

@@ -14,10 +14,13 @@ const (
 	defaultCacheEntries = 10_000
 	maxCacheEntries     = 1_000_000
 	// cacheEntrySize is the memory that each entry may take on average, in
-	// bytes: a token, its claims, and what rules have found in them. Larger tokens count for several
-	// entries, so the cache is bounded in bytes as well.
+	// bytes: a token, its claims, and what rules have found in them. Larger
+	// tokens count for several entries, so the cache is bounded in bytes as
+	// well.
 	cacheEntrySize = 4 << 10
-	// claimsFactor is how much larger than their JSON decoded claims are.
+	// claimsFactor is what claims take, as a multiple of the token's text:
+	// their JSON, and those that rules have asked for. Ordinary ones take
+	// less; only an issuer can sign ones that take much more.
 	claimsFactor = 4
 )
 

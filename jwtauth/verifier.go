@@ -118,7 +118,9 @@ func (v *verifier) check(ctx context.Context, raw string) (entry *verified, issu
 	}
 	return &verified{
 		identity: reqctx.Identity{
-			Issuer: cmp.Or(policy.issuer, iss), Subject: sub, ClientID: t.clientID(), Claims: reqctx.TrimClaims(t.payload), Expires: expires,
+			// a configured issuer is the same text, once for all tokens
+			Issuer: cmp.Or(policy.issuer, iss), Subject: sub, ClientID: t.clientID(),
+			Claims: reqctx.TrimClaims(t.payload), Expires: expires,
 			ForwardCredential: v.forward, StepUp: v.stepUp,
 		},
 		policy: policy, key: k, certificate: certificate, until: expires.Add(policy.leeway),

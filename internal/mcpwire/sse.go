@@ -37,7 +37,7 @@ func (e *Event) Type() string {
 	return string(name)
 }
 
-// WithData is the event with another payload, which must be a single line;
+// WithData is the event with another payload, in which there must be no CR;
 // every other field stays. A nil payload leaves an event that is dispatched
 // to nobody but still moves the client's last event id on.
 func (e *Event) WithData(data []byte) []byte {
@@ -59,9 +59,10 @@ func appendData(out, data []byte) []byte {
 	if data == nil {
 		return out
 	}
-	out = append(out, "data: "...)
-	out = append(out, data...)
-	return append(out, '\n')
+	for line := range bytes.SplitSeq(data, []byte{'\n'}) {
+		out = append(append(append(out, "data: "...), line...), '\n')
+	}
+	return out
 }
 
 // Splitter splits a stream into events as it arrives, in pieces of any size,

@@ -222,6 +222,21 @@ func TestSplitterReplacesData(t *testing.T) {
 }
 
 // A line that is no field is not for clients, but JSON could hide in it.
+// TestWithDataOfSeveralLines: what has several lines has as many fields.
+func TestWithDataOfSeveralLines(t *testing.T) {
+	var out []byte
+	s := Splitter{Limit: 100, Emit: func(e *Event) error {
+		out = append(out, e.WithData(e.Data)...)
+		return nil
+	}}
+	if err := s.Write([]byte("foo: bar\nid: 1\ndata: a\ndata:  b\nevent: x\ndata\n\n")); err != nil {
+		t.Fatal(err)
+	}
+	if want := "id: 1\ndata: a\ndata:  b\ndata: \nevent: x\n\n"; string(out) != want {
+		t.Errorf("%q, want %q", out, want)
+	}
+}
+
 func TestSplitterForeign(t *testing.T) {
 	for stream, want := range map[string]bool{
 		"data: a\n\n":                false,

@@ -40,7 +40,7 @@ func TestIsUnfiltered(t *testing.T) {
 		}
 	}
 	for _, w := range tellingWords {
-		if w.word[w.at] != w.anchor {
+		if w.word[w.at] != w.anchor || w.anchor != 'u' && w.anchor != 'k' {
 			t.Errorf("%+v", w)
 		}
 		for i := range w.word { // wherever it stands, and with any case
