@@ -58,7 +58,7 @@ func groups() []group {
 		return candidate{name: name, setup: withRules, rules: n}
 	}
 	list := []group{
-		{id: idCalls, title: "16 connections", connections: 16, thin: true, candidates: []candidate{
+		{id: idCalls, title: "16 connections", connections: 16, candidates: []candidate{
 			plain,
 			{name: "+ mcp_jwt", setup: withJWT},
 			{name: "+ mcp_jwt + mcp_authorize", setup: withRules},
@@ -68,7 +68,7 @@ func groups() []group {
 		{id: "calls-64", title: "64 connections", connections: 64, candidates: both},
 		{id: id256, title: "256 connections", connections: 256, candidates: both},
 		{id: "sse-16", title: "SSE answers", answer: answerSSE, candidates: both},
-		{id: idRules, title: "rules", candidates: []candidate{
+		{id: idRules, title: "rules", thin: true, candidates: []candidate{
 			plain,
 			{name: "+ mcp_jwt + mcp_authorize, 1 rule", setup: withRules, rules: 1},
 			ruleCount(10), ruleCount(100), ruleCount(1000),
@@ -97,7 +97,7 @@ func groups() []group {
 			id: idleID(n), title: thousands(n) + " idle streams", kind: idle, connections: n, answer: answerIdle, candidates: both,
 		})
 	}
-	list = append(list, group{id: idEvents, title: "events", kind: events, thin: true, connections: 4, answer: answerEvents, candidates: both})
+	list = append(list, group{id: idEvents, title: "events", kind: events, connections: 4, answer: answerEvents, candidates: both})
 	for i := range list {
 		g := &list[i]
 		if g.connections == 0 {

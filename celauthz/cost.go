@@ -13,6 +13,10 @@ import (
 // evaluation. Counting costs as much again as evaluating.
 const smallInput = 16 << 10
 
+// anyInput is more than any input may have. Where even that has a bound, the
+// cost does not grow with the input, as that of a comparison with a literal.
+const anyInput = 1 << 40
+
 // countable are the functions whose cost is known: it grows with the size of
 // what they are given, and their results are no larger than that.
 var countable = map[string]bool{
@@ -22,9 +26,9 @@ var countable = map[string]bool{
 	overloads.StartsWith: true, overloads.EndsWith: true, overloads.Contains: true, overloads.Size: true,
 }
 
-// staysBelow reports whether no evaluation of an expression with small input
-// could cost more than limit.
-func staysBelow(checked *celast.AST, limit uint64) bool {
+// staysBelow reports whether no evaluation of an expression could cost more
+// than limit, with input of up to so many bytes.
+func staysBelow(checked *celast.AST, limit, size uint64) bool {
 	known := true
 	celast.PreOrderVisit(checked.Expr(), celast.NewExprVisitor(func(e celast.Expr) {
 		switch e.Kind() {
@@ -38,19 +42,19 @@ func staysBelow(checked *celast.AST, limit uint64) bool {
 	if !known {
 		return false
 	}
-	estimate, err := cost.Cost(checked, smallSizes{})
+	estimate, err := cost.Cost(checked, sizes{size})
 	return err == nil && estimate.Max <= limit
 }
 
-// smallSizes are the sizes of small input.
-type smallSizes struct{}
+// sizes says how large input may be.
+type sizes struct{ largest uint64 }
 
 // EstimateSize implements cost.Estimator.
-func (smallSizes) EstimateSize(element cost.AstNode) *cost.SizeEstimate {
+func (s sizes) EstimateSize(element cost.AstNode) *cost.SizeEstimate {
 	if e := element.Expr(); e == nil || !isInput(e) {
 		return nil
 	}
-	return &cost.SizeEstimate{Max: smallInput}
+	return &cost.SizeEstimate{Max: s.largest}
 }
 
 // isInput reports whether an expression is a part of the input as it is.
@@ -68,6 +72,6 @@ func isInput(e celast.Expr) bool {
 }
 
 // EstimateCallCost implements cost.Estimator.
-func (smallSizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
+func (sizes) EstimateCallCost(string, string, *cost.AstNode, []cost.AstNode) *cost.CallEstimate {
 	return nil
 }

@@ -3,6 +3,9 @@ package celauthz
 import (
 	"strings"
 	"testing"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/operators"
 )
 
 // Where the cost is bounded without counting, nothing the size of small input
@@ -28,13 +31,68 @@ func TestUncounted(t *testing.T) {
 		`jwt.sub + jwt.sub == "x"`:                false,
 		`jwt.sub.replace("a", "bb") == "x"`:       false,
 		`lists.range(1000) == jwt.x`:              false,
-		`request.path.startsWith("/a")`:           false, // as large as a header may be
-		`request.headers["x"] == "y"`:             false,
+		`request.path.startsWith("/a")`:           true,
+		`request.headers["x"] == "y"`:             true,
+		`request.path.contains("/a")`:             false, // as large as a header may be
 		`jwt.a == jwt.b && mcp.version == "x"`:    false,
 	} {
 		whole := partOf(t, expression)
 		if (whole.uncounted != nil) != bounded {
 			t.Errorf("%s: uncounted %t, want %t", expression, whole.uncounted != nil, bounded)
+		}
+	}
+}
+
+// TestBounded: what is never counted costs little, however large the input.
+func TestBounded(t *testing.T) {
+	huge := strings.Repeat("x", 300<<10)
+	list := `["` + strings.Repeat(`x","`, 1<<15) + `x"]`
+	for text, bounded := range map[string]bool{
+		`true`:                                true,
+		`mcp.tool.name == "x"`:                true,
+		`"x" != mcp.tool.name`:                true,
+		`mcp.tool.name in ["a", "x"]`:         true,
+		`mcp.tool.name.startsWith("x")`:       true,
+		`jwt.text.endsWith("x")`:              true,
+		`jwt.text == "x" || !(jwt.list == 1)`: true,
+		`jwt.list == ["x"]`:                   true,
+		`mcp.tool.arguments.list == "x"`:      true,
+		`mcp.tool.arguments.text == "x"`:      true,
+		`has(jwt.list) && size(jwt.list) > 3`: true,
+		`jwt.list[1] == "x"`:                  true,
+		`mcp.tool.arguments["text"] == "x"`:   true,
+		`mcp.tool.name.contains("x")`:         false,
+		`jwt.text.contains("x")`:              false,
+		`"y" in jwt.list`:                     false,
+		`jwt.text == mcp.tool.arguments.text`: false,
+		`mcp.tool.name.startsWith(jwt.text)`:  false,
+		`jwt.list.exists(x, x == "y")`:        false,
+		`jwt.text.matches("x")`:               false,
+		`mcp.tool.arguments.list == jwt.list`: false,
+		`mcp.tool.arguments == {"text": "x"}`: false,
+	} {
+		p := partOf(t, text)
+		if (p.counted == nil) != bounded {
+			t.Errorf("%s: counted %t, want %t", text, p.counted != nil, !bounded)
+		}
+		if !bounded {
+			continue
+		}
+		e, err := (&expression{text, operators.LogicalAnd}).parse()
+		if err != nil {
+			t.Fatal(err)
+		}
+		program, err := e.env.PlanProgram(e.ast, cel.EvalOptions(cel.OptTrackCost))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, input := range []string{huge, "x", ""} {
+			content := `{"text":"` + input + `","list":` + list + `}`
+			a := &activation{caller: callerOf(t, content), subject: toolCall(input, content)}
+			_, details, err := program.Eval(a)
+			if err != nil || details.ActualCost() == nil || *details.ActualCost() > 100 {
+				t.Errorf("%s: cost %v, %v", text, *details.ActualCost(), err)
+			}
 		}
 	}
 }

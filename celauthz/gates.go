@@ -2,6 +2,7 @@ package celauthz
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 )
 
@@ -13,15 +14,25 @@ const maxGates = 32
 // one of them is not true, whatever the token is used for is not allowed by
 // this rule.
 func gatesOf(parts []*part) (gates, others []*part) {
-	for _, p := range parts {
-		if p.dependsOn == readsCaller && !p.loops {
-			gates = append(gates, p)
-		} else {
-			others = append(others, p)
+	sorted := slices.Clone(parts)
+	slices.SortStableFunc(sorted, func(a, b *part) int {
+		switch {
+		case a.isGate() == b.isGate():
+			return 0
+		case a.isGate():
+			return -1
+		default:
+			return 1
 		}
+	})
+	n := 0
+	for n < len(sorted) && sorted[n].isGate() {
+		n++
 	}
-	return gates, others
+	return sorted[:n], sorted[n:]
 }
+
+func (p *part) isGate() bool { return p.dependsOn == readsCaller && !p.loops }
 
 // gates are what is known about the gates of a policy for one token: those of
 // which allows are closed, and those of which are open. It is found out one by

@@ -41,9 +41,10 @@ func (v verdict) fails() bool { return v == isFalse || v == isError }
 // part is an expression, or one of the parts that && or || join at its top:
 // the smallest thing that is judged by itself.
 type part struct {
-	// program counts what an evaluation costs. The uncounted one is for small
-	// input, where none can cost too much; nil where that cannot be known.
-	program, uncounted cel.Program
+	// counted counts what an evaluation costs; nil where none can cost too
+	// much. The uncounted one is for small input, where few do; nil where that
+	// cannot be known.
+	counted, uncounted cel.Program
 	relevance
 	// loops: it iterates or searches texts, so its evaluation watches the
 	// deadline.
@@ -113,8 +114,8 @@ func (p *part) evaluate(ctx context.Context, a *activation) (out ref.Val, err er
 			out, err = nil, errPanic
 		}
 	}()
-	program := p.program
-	if p.uncounted != nil && a.isSmall() {
+	program := p.counted
+	if p.uncounted != nil && (program == nil || a.isSmall()) {
 		program = p.uncounted
 	}
 	if p.loops {
@@ -233,12 +234,13 @@ func (e *parsed) plan(p *part, expr celast.Expr, partial bool) (err error) {
 		options = append(options, cel.OptPartialEval)
 	}
 	sub := celast.NewCheckedAST(celast.NewAST(expr, e.ast.SourceInfo()), e.ast.TypeMap(), e.ast.ReferenceMap())
-	if p.dependsOn&readsRequest == 0 && staysBelow(sub, costLimit) {
-		if p.uncounted, err = e.env.PlanProgram(sub, cel.EvalOptions(options...)); err != nil {
+	isBounded := staysBelow(sub, costLimit, anyInput)
+	if isBounded || p.dependsOn&readsRequest == 0 && staysBelow(sub, costLimit, smallInput) {
+		if p.uncounted, err = e.env.PlanProgram(sub, cel.EvalOptions(options...)); err != nil || isBounded {
 			return err
 		}
 	}
-	p.program, err = e.env.PlanProgram(sub, cel.EvalOptions(options...), cel.CostLimit(costLimit), cel.InterruptCheckFrequency(interruptEvery))
+	p.counted, err = e.env.PlanProgram(sub, cel.EvalOptions(options...), cel.CostLimit(costLimit), cel.InterruptCheckFrequency(interruptEvery))
 	return err
 }
 
@@ -275,8 +277,13 @@ func compileParts(text string, act Action) ([]*part, error) {
 		// a require says nothing when it is true, the others when it is false
 		parts[i].pins = pin.unless(expr, act == Require)
 	}
-	if act == Allow {
-		return parts, nil
+	if act != Allow {
+		return parts, checkKinds(parts)
 	}
-	return parts, checkKinds(parts)
+	for _, p := range parts {
+		if p.isGate() && p.counted != nil {
+			p.uncounted = nil // it is asked once a token, and may as well be counted
+		}
+	}
+	return parts, nil
 }
