@@ -2,7 +2,6 @@ package celauthz
 
 import (
 	"context"
-	"slices"
 	"sync/atomic"
 )
 
@@ -14,20 +13,17 @@ const maxGates = 32
 // one of them is not true, whatever the token is used for is not allowed by
 // this rule.
 func gatesOf(parts []*part) (gates, others []*part) {
-	sorted := slices.Clone(parts)
-	slices.SortStableFunc(sorted, func(a, b *part) int {
-		switch {
-		case a.isGate() == b.isGate():
-			return 0
-		case a.isGate():
-			return -1
-		default:
-			return 1
+	sorted := make([]*part, 0, len(parts)) // both in one piece of memory
+	for _, p := range parts {
+		if p.isGate() {
+			sorted = append(sorted, p)
 		}
-	})
-	n := 0
-	for n < len(sorted) && sorted[n].isGate() {
-		n++
+	}
+	n := len(sorted)
+	for _, p := range parts {
+		if !p.isGate() {
+			sorted = append(sorted, p)
+		}
 	}
 	return sorted[:n], sorted[n:]
 }
