@@ -255,8 +255,7 @@ func (f *filterWriter) emit(event *mcpwire.Event) error {
 	switch {
 	case !isMessage && bytes.ContainsRune(data, '{'):
 		return mcpwire.ErrSyntax // no message, yet it holds something like one
-	case !isMessage, !f.lists && mcpwire.IsUnfiltered(data):
-	default:
+	case isMessage:
 		filtered, err := f.filterMessage(event.Data)
 		if err != nil {
 			return err

@@ -188,38 +188,6 @@ func TestA117_BeforeTheList(t *testing.T) {
 	}
 }
 
-// TestA117_WhatHoldsNoList: where no list belongs, an event that cannot hold one passes as it came, and the next one is looked at all the same.
-func TestA117_WhatHoldsNoList(t *testing.T) {
-	call := callOf("ok_1", `{}`)
-	for name, event := range map[string]string{
-		"a notification": "event: message\ndata: " + progress + "\n\n",
-		"a request":      `data: {"jsonrpc":"2.0","id":"s","method":"sampling/createMessage","params":{}}` + "\n\n",
-		"half a message": `data: {"jsonrpc":"2.0",` + "\n\n",
-		"duplicates":     `data: {"id":1,"id":2}` + "\n\n",
-	} {
-		for list, broken := range map[string]bool{
-			resultOf("1", mixedList):                                            false,
-			`{"Result":{"tools":[{"name":"secret"}]}}`:                          true,
-			`[{"RESULT":{"tools":[{"name":"secret"}]}}]`:                        true,
-			`{"r\u0065sult":{"tools":[{"name":"secret"}]}}`:                     false,
-			`{"id":1,` + "\ndata: " + `"result":{"tools":[{"name":"secret"}]}}`: false,
-			`{"method":"notifications/resources/updated"}`:                      true,
-		} {
-			s := newSite(t, okRules...)
-			s.behind = answers(http.StatusOK, eventType, event+"data: "+list+"\n\n")
-			var w *httptest.ResponseRecorder
-			if broken {
-				w = s.broken(request(call))
-			} else {
-				w = s.post(call)
-			}
-			if body := w.Body.String(); !strings.HasPrefix(body, event) || strings.Contains(body, "secret") || broken != (body == event) {
-				t.Errorf("%s, %s: %q", name, list, body)
-			}
-		}
-	}
-}
-
 func TestA118_SeveralValues(t *testing.T) {
 	answer, filtered := resultOf("1", mixedList), resultOf("1", okList)
 	pass := map[string]struct{ stream, want string }{
