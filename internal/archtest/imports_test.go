@@ -98,7 +98,7 @@ func wrongDirections(files []goFile) (complaints []string) {
 			case from == feature && to == feature && topFolder(dir) != topFolder(f.dir()):
 				complaints = append(complaints, f.path+": a feature package imports another: "+dir)
 			case f.isTest() || from == outside:
-			case dir == "internal/mcptest" && f.dir() != dir:
+			case strings.HasPrefix(dir+"/", "internal/mcptest/"):
 				complaints = append(complaints, f.path+": only tests import "+dir)
 			case to > from, to == from && from != helper && from != feature:
 				complaints = append(complaints, f.path+": imports "+dir+", which is not below it")
@@ -205,6 +205,7 @@ func TestImportDirectionsCanFail(t *testing.T) {
 			importing(t, "jwtauth/a_test.go", "~/mcpproxy"),
 			importing(t, "mcpproxy/a.go", "~/internal/adminapi"),
 			importing(t, "mcpproxy/b.go", "~/internal/mcptest"),
+			importing(t, "mcpproxy/c.go", "~/internal/mcptest/sockets"),
 			importing(t, "caddyfile/a.go", "~"),
 			importing(t, "caddyfile/b.go", "~/internal/cli"),
 		}),
@@ -216,6 +217,7 @@ func TestImportDirectionsCanFail(t *testing.T) {
 		"jwtauth/a_test.go: a feature package imports another: mcpproxy",
 		"mcpproxy/a.go: imports internal/adminapi,",
 		"mcpproxy/b.go: only tests import internal/mcptest",
+		"mcpproxy/c.go: only tests import internal/mcptest/sockets",
 		"caddyfile/a.go: imports .,",
 		"caddyfile/b.go: imports internal/cli,",
 	)

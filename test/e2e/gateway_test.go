@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,7 +59,7 @@ func (g *gateway) url() string { return g.origin() + "/mcp" }
 // origin is the scheme, the host and the port of that URL.
 func (g *gateway) origin() string { return fmt.Sprintf("%s:%d", g.host, g.port) }
 
-// reload does what somebody does who has changed the Caddyfile.
+// reload does what somebody does who has changed the Caddyfile. What it changes is in force when reload returns.
 func (g *gateway) reload(t *testing.T, site string) {
 	t.Helper()
 	g.write(t, site)
@@ -66,6 +67,8 @@ func (g *gateway) reload(t *testing.T, site string) {
 	if r.status != 0 {
 		t.Fatalf("caddy reload: exit status %d", r.status)
 	}
+	waitForReload(t, g.port, g.admin)
+	http.DefaultClient.CloseIdleConnections() // they are the old configuration's
 }
 
 func (g *gateway) write(t *testing.T, site string) {

@@ -95,6 +95,7 @@ func (s *shell) follow(t *testing.T, b block) {
 	t.Helper()
 	for _, step := range b.steps {
 		got := s.typeIn(t, step.command)
+		waitForReload(t, quickstartPort, quickstartAdminPort) // people type more slowly
 		if strings.TrimRight(got, "\n") != strings.TrimRight(step.output, "\n") {
 			t.Errorf("block of line %d: %s\nprinted:\n%s\nwant:\n%s", b.line, step.command, got, step.output)
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
 	"github.com/caddymcp/gateway/internal/mcptest"
+	"github.com/caddymcp/gateway/internal/mcptest/sockets"
 )
 
 // patience is how long a test waits for what must happen. It never is how long anything takes.
@@ -80,6 +81,19 @@ func (g *gateway) load(config []byte) {
 	if err := caddy.Load(config, false); err != nil {
 		g.t.Fatal(err)
 	}
+	g.waitForReload()
+}
+
+// waitForReload waits until the configuration that a reload has replaced accepts no more connections.
+func (g *gateway) waitForReload() {
+	g.t.Helper()
+	waitFor(g.t, "the old listeners to close", func() bool {
+		replaced, err := sockets.IsReplaced(g.address, strings.TrimPrefix(g.admin, "http://"))
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		return replaced
+	})
 }
 
 // adapt returns the JSON of a whole configuration with these sites.
@@ -248,7 +262,7 @@ const (
 	readFile   = `{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"read_file","arguments":{"path":"README.md"}}}`
 )
 
-// push sends something to the admin API.
+// push sends something to the admin API. What it changes is in force when push returns.
 func (g *gateway) push(method, path, contentType string, body []byte) answer {
 	g.t.Helper()
 	r, err := http.NewRequest(method, g.admin+path, bytes.NewReader(body))
@@ -256,7 +270,9 @@ func (g *gateway) push(method, path, contentType string, body []byte) answer {
 		g.t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", contentType)
-	return do(g.t, r)
+	a := do(g.t, r)
+	g.waitForReload()
+	return a
 }
 
 // config is the running configuration.
