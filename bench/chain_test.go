@@ -22,6 +22,8 @@ import (
 type chain struct {
 	jwt, authorize caddyhttp.MiddlewareHandler
 	token          string
+	// server is the one that all requests come through, as in a gateway
+	server caddyhttp.Server
 }
 
 func newChain(t testing.TB) *chain {
@@ -98,7 +100,7 @@ func (c *chain) call(t testing.TB, message string, answer []byte, handlers ...ca
 	r.Header["Accept"] = []string{jsonType + ", " + sseType}
 	r.Header["Mcp-Protocol-Version"] = []string{protocolVersion}
 	r.Header["Authorization"] = []string{"Bearer " + c.token}
-	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &c.server)
 	next := caddyhttp.Handler(caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 		w.Header()["Content-Type"] = []string{jsonType}
 		w.WriteHeader(http.StatusOK)

@@ -41,7 +41,7 @@ func TestSmoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.progress = t.Output()
-	profiles := t.TempDir()
+	profiles := filepath.Join(t.TempDir(), "made", "on the way")
 	o.profiles = profiles
 	var r results
 	for _, g := range o.selected(groups()) {

@@ -35,6 +35,9 @@ func (c *contestant) fetchProfile(ctx context.Context, which, file string) error
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
 	return os.WriteFile(file, answer, 0o644)
 }
 

@@ -58,11 +58,10 @@ func groups() []group {
 		return candidate{name: name, setup: withRules, rules: n}
 	}
 	list := []group{
-		{id: idCalls, title: "16 connections", connections: 16, candidates: []candidate{
-			plain,
+		{id: idCalls, title: "16 connections", thin: true, connections: 16, candidates: []candidate{
+			plain, all, // one after the other, since their margin is thin
 			{name: "+ mcp_jwt", setup: withJWT},
 			{name: "+ mcp_jwt + mcp_authorize", setup: withRules},
-			all,
 			{name: sdkName, setup: goSDK},
 		}},
 		{id: "calls-64", title: "64 connections", connections: 64, candidates: both},
