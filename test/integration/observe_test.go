@@ -380,9 +380,7 @@ func TestObservedLogInjection(t *testing.T) {
 				return log
 			}
 			waitFor(t, "all lines of the access log", func() bool { return bytes.Count(read(g.access), []byte("\n")) == sent })
-			waitFor(t, "all lines of the audit log", func() bool {
-				return bytes.Count(read(g.audit), []byte("decision\"")) >= 8 || bytes.Count(read(g.audit), []byte("\tdecision\t")) >= 8
-			})
+			waitFor(t, "all lines of the audit log", func() bool { return bytes.Count(read(g.audit), []byte("\n")) >= 8 })
 			for name, log := range map[string][]byte{"access": read(g.access), "audit": read(g.audit)} {
 				if name == "access" && bytes.Count(log, []byte("\n")) != sent || name == "audit" && bytes.Count(log, []byte("\n")) != 8 {
 					t.Errorf("%s: %d lines for %d requests", name, bytes.Count(log, []byte("\n")), sent)
